@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* The only C of our own in the extension: libbpf's log, globals by name, and the ring's walk. */
+#ifndef LAT_SHIM_H
+#define LAT_SHIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+
+/* Collects libbpf's messages up to this level, per thread, since a Python callback could not raise. */
+int lat_log_start(int level);
+/* This thread's messages since the last call: (level digit, text, NUL) repeated; NULL if none. */
+char *lat_log_take(size_t *size);
+void lat_log_free(char *text);
+
+struct lat_global {
+	void *address;
+	uint32_t size;
+	bool read_only; /* in .rodata: fixed by loading */
+};
+/* 0, -ENOENT, or -ENODATA where the object has no BTF. */
+int lat_find_global(struct bpf_object *obj, const char *name, struct lat_global *out);
+
+/*
+ * Walks from *cursor towards the producer position and notes where each finished record lies
+ * (offsets from the start of the data pages). Stops at a record still being written. Moves *cursor
+ * behind the last record noted. Returns how many, or -EBADMSG if the ring makes no sense.
+ */
+int lat_ring_peek(const void *producer_and_data, size_t page_bytes, uint64_t ring_bytes, uint64_t *cursor,
+		  uint32_t *offsets, uint32_t *lengths, int max_records, uint64_t max_bytes);
+uint64_t lat_ring_consumer(const void *consumer_page);
+uint64_t lat_ring_producer(const void *producer_page);
+void lat_ring_commit(void *consumer_page, uint64_t position);
+void lat_store_u32(void *address, uint32_t value);
+uint32_t lat_load_u32(const void *address);
+
+#endif

@@ -1,0 +1,1 @@
+"""Programs with known traffic, for tests and benchmarks to trace."""
