@@ -14,6 +14,7 @@ import contextlib
 import http.server
 import json
 import random
+import signal
 import socket
 import socketserver
 import ssl
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8443, help="0: any free port (default: 8443)")
     parser.add_argument("--delay", type=float, default=0.05, help="seconds after each event of a stream")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with LocalServer(port=options.port, delay=options.delay) as server:
         print(json.dumps({"url": server.url, "ca": str(server.ca_path)}), flush=True)
         with contextlib.suppress(KeyboardInterrupt):

@@ -1,0 +1,211 @@
+"""What all events share, and the envelope in which they are written.
+
+In Python an event's fields are flat (`ev.pid`); in JSON those of its own stand in `data`:
+
+    {"id": "…", "timestamp": 1640995200000, "timestamp_ns": …, "source": "ssl", "event_type": "ssl_data",
+     "data": {"pid": 1234, "payload": "…", …}}
+
+A field of type `bytes` becomes a string: the text itself where it is valid UTF-8, else base64, and then
+`encoding` says so. So every byte comes back as it was. Fields that have a default are left out while
+they have it.
+"""
+
+from __future__ import annotations
+
+import operator
+from base64 import b64decode
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
+
+import msgspec
+
+from ..errors import RecordingError
+
+__all__ = ["Event", "UnknownEvent", "event_type", "event_types", "from_json", "json_schema", "to_json"]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An event.
+
+    Attributes:
+        id: unique, in UUID form; the same for the same event of the same recording.
+        timestamp_ns: when it happened, nanoseconds since the epoch.
+        source: which source saw it ("ssl").
+    """
+
+    event_type: ClassVar[str] = "event"
+
+    id: str
+    timestamp_ns: int
+    source: str
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch."""
+        return self.timestamp_ns // 1_000_000
+
+
+class UnknownEvent(Event, frozen=True):
+    """An event of a type that this version does not know: kept as it was read.
+
+    Attributes:
+        type_name: its `event_type`.
+        data: the JSON of its `data`.
+    """
+
+    event_type: ClassVar[str] = "unknown"
+
+    type_name: str
+    data: msgspec.Raw
+
+
+EventClass = TypeVar("EventClass", bound=type[Event])
+_ENVELOPE_FIELDS = frozenset(Event.__struct_fields__)
+_encoder = msgspec.json.Encoder()
+
+
+class _Codec:
+    """Between an event class and the two JSON structs (envelope and data) that are derived from it."""
+
+    def __init__(self, name: str, cls: type[Event]) -> None:
+        fields = [f for f in msgspec.structs.fields(cls) if f.name not in _ENVELOPE_FIELDS]
+        # the field of bytes goes last, behind its encoding
+        self.binary = next((f.name for f in fields if f.type is bytes), "")
+        plain = [f for f in fields if f.name != self.binary]
+        self.names = [f.name for f in plain] + ([self.binary] if self.binary else [])
+        names = [f.name for f in plain]
+        self.get: Callable[[Any], tuple[Any, ...]] = (
+            operator.attrgetter(*names) if len(names) > 1 else lambda ev: tuple(getattr(ev, n) for n in names)
+        )
+        wire: list[Any] = [(f.name, f.type, f.default) if not f.required else (f.name, f.type) for f in plain]
+        wire.sort(key=lambda item: len(item))  # msgspec wants defaults last
+        order = [item[0] for item in wire]
+        if order != [f.name for f in plain]:
+            raise TypeError(f"{cls.__name__}: fields with a default come after those without")
+        if self.binary:
+            wire.append((self.binary, str, ""))
+            wire.append(("encoding", Literal["base64"] | msgspec.UnsetType, msgspec.UNSET))
+        title = "".join(part.title() for part in name.split("_"))
+        self.cls = cls
+        self.data = msgspec.defstruct(
+            f"{title}Data", wire, frozen=True, omit_defaults=True, kw_only=False, module=cls.__module__
+        )
+        self.envelope = msgspec.defstruct(
+            title,
+            [
+                ("id", str),
+                ("timestamp", int),
+                ("timestamp_ns", int),
+                ("source", str),
+                ("event_type", Literal[name]),
+                ("data", self.data),
+            ],
+            frozen=True,
+            module=cls.__module__,
+        )
+        self.decoder = msgspec.json.Decoder(self.data)
+
+    def decode(self, head: _Head) -> Event:
+        data = self.decoder.decode(head.data)
+        values = {name: getattr(data, name) for name in self.names}
+        if self.binary:
+            text = values[self.binary]
+            encoded = getattr(data, "encoding", None) == "base64"
+            values[self.binary] = b64decode(text, validate=True) if encoded else text.encode()
+        return self.cls(id=head.id, timestamp_ns=head.timestamp_ns, source=head.source, **values)
+
+
+class _Head(msgspec.Struct):
+    id: str
+    timestamp_ns: int
+    source: str
+    event_type: str
+    data: msgspec.Raw
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+_codecs: dict[str, _Codec] = {}
+_by_class: dict[type[Event], _Codec] = {}
+
+
+def event_type(name: str) -> Callable[[EventClass], EventClass]:
+    """Class decorator: registers an event class under its `event_type`, so that it can be written and read.
+
+    Raises:
+        ValueError: another class has this name.
+    """
+
+    def register(cls: EventClass) -> EventClass:
+        if name in _codecs:
+            raise ValueError(f"event type {name!r} is registered for {_codecs[name].cls.__name__}")
+        cls.event_type = name
+        _codecs[name] = _by_class[cls] = _Codec(name, cls)
+        return cls
+
+    return register
+
+
+def event_types() -> dict[str, type[Event]]:
+    """The registered classes by name."""
+    return {name: codec.cls for name, codec in _codecs.items()}
+
+
+def to_json(event: Event) -> bytes:
+    """The event as one line of JSON, without the newline."""
+    codec = _by_class.get(type(event))
+    if codec is None:
+        return _unknown_to_json(event)
+    if codec.binary:
+        raw = getattr(event, codec.binary)
+        try:
+            data = codec.data(*codec.get(event), raw.decode())
+        except UnicodeDecodeError:
+            data = codec.data(*codec.get(event), raw, "base64")  # msgspec writes bytes as base64
+    else:
+        data = codec.data(*codec.get(event))
+    ns = event.timestamp_ns
+    envelope = codec.envelope(event.id, ns // 1_000_000, ns, event.source, event.event_type, data)
+    return _encoder.encode(envelope)
+
+
+def _unknown_to_json(event: Event) -> bytes:
+    if not isinstance(event, UnknownEvent):
+        raise TypeError(f"{type(event).__name__} is not registered: decorate it with @event_type(NAME)")
+    return _encoder.encode(
+        {
+            "id": event.id,
+            "timestamp": event.timestamp,
+            "timestamp_ns": event.timestamp_ns,
+            "source": event.source,
+            "event_type": event.type_name,
+            "data": event.data,
+        }
+    )
+
+
+def from_json(line: bytes | str) -> Event:
+    """Reads an event back. One of an unknown type becomes an `UnknownEvent`.
+
+    Raises:
+        RecordingError: it is no event.
+    """
+    try:
+        head = _head_decoder.decode(line)
+        codec = _codecs.get(head.event_type)
+        if codec is None:
+            return UnknownEvent(head.id, head.timestamp_ns, head.source, head.event_type, head.data.copy())
+        return codec.decode(head)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise RecordingError(f"not an event: {error}") from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a line of output: one of the registered types."""
+    envelopes = [codec.envelope for codec in _codecs.values()]
+    refs, components = msgspec.json.schema_components(envelopes, ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "libagenttracer event",
+        "oneOf": list(refs),
+        "$defs": components,
+    }

@@ -1,0 +1,35 @@
+"""What is missing from the stream."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import Event, event_type
+
+__all__ = ["Loss"]
+
+
+@event_type("loss")
+class Loss(Event, frozen=True):
+    """Something was seen by the kernel but is not in the stream.
+
+    One event for each gap in a connection, at its place; what cannot be tied to a connection follows
+    later. The counts of all `loss` events together are the kernel's own.
+
+    Attributes:
+        cause: "ring_full" (the reader was too slow: a larger ring helps), "read_fault", "truncated",
+            "map_full", "missed_return".
+        count: records that are missing; for "ring_full" each would have been one event.
+        lost_bytes: bytes of payload in them, as far as known.
+        pid, comm, connection_id, direction: whose, where known.
+        offset: bytes of this connection and direction before the gap.
+    """
+
+    cause: str
+    count: int
+    lost_bytes: int
+    pid: int | None = None
+    comm: str | None = None
+    connection_id: str | None = None
+    direction: Literal["read", "write"] | None = None
+    offset: int | None = None

@@ -1,0 +1,117 @@
+"""Events of TLS libraries."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .base import Event, event_type
+
+__all__ = ["SslData", "SslHandshake", "SslSendfile"]
+
+Direction = Literal["read", "write"]
+
+
+@event_type("ssl_data")
+class SslData(Event, frozen=True):
+    """Plaintext that one call of a TLS library moved, or a part of it: a long call gives several events.
+
+    Attributes:
+        pid: process (thread group), in the initial pid namespace.
+        tid: thread.
+        ppid: parent process when the process was first seen.
+        uid: real user id.
+        comm: name of the process's first thread.
+        exe: path of its executable, "" where unknown.
+        direction: "write" if the process sent it, "read" if it received it.
+        data_len: bytes that this event stands for.
+        offset: bytes of this connection and direction before them.
+        connection_id: one use of an SSL object; unique on this machine since its boot, and beyond.
+        function: the call.
+        latency_ns: time spent in it.
+        library: the file that it belongs to, "" where unknown.
+        payload: the plaintext; shorter than `data_len` only if `incomplete`.
+        call_len, call_offset: where a call gives several events, the bytes that it moved, and those of
+            them before this event.
+        joined_late: the connection was first seen after it had begun: `offset` counts from there.
+        incomplete: something is missing; `reason` says why.
+    """
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    exe: str
+    direction: Direction
+    data_len: int
+    offset: int
+    connection_id: str
+    function: str
+    latency_ns: int
+    library: str
+    payload: bytes
+    call_len: int | None = None
+    call_offset: int | None = None
+    joined_late: bool = False
+    incomplete: bool = False
+    reason: str | None = None
+
+
+@event_type("ssl_handshake")
+class SslHandshake(Event, frozen=True):
+    """A handshake call returned. A non-blocking one returns several times before it is through.
+
+    Attributes:
+        pid, tid, ppid, uid, comm, exe, connection_id, function, latency_ns, library: as in `SslData`.
+        result: "ok", or "incomplete" (it has to be called again, or it failed: the library does not
+            say which by its return value).
+        return_value: what the call returned.
+        calls: handshake calls on this connection so far.
+        handshake_ns: time since the first of them began.
+    """
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    exe: str
+    connection_id: str
+    function: str
+    latency_ns: int
+    library: str
+    result: Literal["ok", "incomplete"]
+    return_value: int
+    calls: int
+    handshake_ns: int
+    joined_late: bool = False
+
+
+@event_type("ssl_sendfile")
+class SslSendfile(Event, frozen=True):
+    """`SSL_sendfile` sent bytes of a file inside the kernel: a transfer that cannot be read, only noted.
+
+    Attributes:
+        pid, tid, ppid, uid, comm, exe, connection_id, function, latency_ns, library: as in `SslData`.
+        data_len: bytes sent.
+        offset: bytes of this connection written before them.
+        fd: the file's descriptor in the process.
+        file_offset: where in the file they begin.
+    """
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    exe: str
+    direction: Direction
+    data_len: int
+    offset: int
+    connection_id: str
+    function: str
+    latency_ns: int
+    library: str
+    fd: int
+    file_offset: int
+    joined_late: bool = False

@@ -1,0 +1,166 @@
+"""TLS plaintext of live processes: `SslRunner`, and `trace_ssl()`, its one-call door."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from ..events import Event
+from ..system.launch import launch
+from .filters import Filter
+from .identity import TracerIdentity
+from .reader import RingReader
+from .records import LossCause
+from .runner import Runner, Stats
+from .ssl_decoder import SslDecoder
+from .ssl_source import SslSource
+
+__all__ = ["DEFAULT_RING_BYTES", "SslRunner", "trace_ssl"]
+
+DEFAULT_RING_BYTES = 32 << 20
+
+
+class SslRunner(Runner):
+    """Traces what processes send and receive through OpenSSL.
+
+    Args:
+        pid: one process, or several.
+        comm: names of processes' first threads ("python", "curl,node", or a list). A process is traced if
+            any pid or name matches; all are, if neither is given.
+        uid: only processes of this user.
+        follow_forks: the descendants of matching processes too.
+        command: starts this command and traces it and its descendants, from the first byte. The run ends
+            when it ends.
+        user: whose rights the command gets; None: ours.
+        libraries: paths of the libraries to probe, instead of those that are found.
+        handshake: give `ssl_handshake` events too.
+        ring_bytes: size of the ring buffer, rounded up to a power of two; memory of the kernel.
+        drain_ms: milliseconds between two looks at the ring while records come.
+
+    Raises (from `start()`, which entering the `with` block and iterating call):
+        TargetError, BindingError: see docs/errors.md.
+        ValueError: arguments that make no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        pid: int | Iterable[int] | None = None,
+        comm: str | Iterable[str] | None = None,
+        uid: int | None = None,
+        follow_forks: bool = False,
+        command: Sequence[str] | None = None,
+        user: str | None = None,
+        libraries: Sequence[str] | None = None,
+        handshake: bool = False,
+        ring_bytes: int = DEFAULT_RING_BYTES,
+        drain_ms: float = 10.0,
+    ) -> None:
+        super().__init__(drain_ms=drain_ms)
+        self.filter = Filter.of(pid, comm, uid, follow_forks)
+        self._argv = list(command) if command else None
+        self._user = user
+        self._libraries = libraries
+        self._handshake = handshake
+        self._ring_bytes = ring_bytes
+        self._source: SslSource | None = None
+        self._decoder: SslDecoder | None = None
+
+    def _open(self) -> RingReader:
+        filter_ = self.filter
+        if self._argv:
+            self._command = launch(self._argv, user=self._user)
+            filter_ = dataclasses.replace(
+                filter_, pids=filter_.pids | {self._command.pid}, follow_forks=True
+            )
+        try:
+            self._source = SslSource(
+                filter_, libraries=self._libraries, ring_bytes=self._ring_bytes, handshake=self._handshake
+            )
+            source = self._source
+            self._decoder = SslDecoder(TracerIdentity(), source.libraries, source.ring_bytes)
+            return RingReader(source.ring_fd, source.ring_bytes, source.control_fd, drain_s=self._drain_s)
+        except BaseException:
+            if self._source is not None:
+                self._source.close()
+            if self._command is not None:
+                self._command.close()
+            raise
+
+    def _decode(self, reader: RingReader) -> tuple[list[Event], bool]:
+        assert self._decoder is not None
+        position = reader.ring.position
+        with reader.lease() as lease:
+            return self._decoder.decode(lease.view, lease.spans(), position), bool(len(lease))
+
+    def _tick(self, reader: RingReader, *, final: bool) -> list[Event]:
+        assert self._source is not None
+        assert self._decoder is not None
+        if not final:
+            self._source.rescan()
+        # the counters first: a loss that is counted now is in the totals that are read after
+        return self._decoder.settle(reader.losses(), self._source.connection_totals(), final=final)
+
+    def _detach(self) -> None:
+        assert self._source is not None
+        self._source.detach()
+
+    def _shut(self) -> None:
+        assert self._source is not None
+        self._source.close()
+
+    def _targets(self) -> frozenset[int]:
+        return frozenset({self._command.pid}) if self._command is not None else self.filter.pids
+
+    def _remaining(self) -> bool:
+        if self._command is not None or self.filter.comms:
+            return bool(self._command is None)
+        assert self._source is not None
+        return self.filter.follow_forks and bool(self._source.matched_pids())
+
+    def _stats(self, reader: RingReader) -> Stats:
+        assert self._source is not None
+        assert self._decoder is not None
+        return Stats(
+            records=self._decoder.records,
+            events=self._events,
+            payload_bytes=self._decoder.payload_bytes,
+            lost={cause.name.lower(): count for cause, count in reader.losses().items() if count.records},
+            libraries=self._source.coverage(),
+            missed_runs={
+                name: stats.recursion_misses
+                for name, stats in self._source.program_stats().items()
+                if stats.recursion_misses
+            },
+        )
+
+
+def trace_ssl(
+    *,
+    pid: int | Iterable[int] | None = None,
+    comm: str | Iterable[str] | None = None,
+    uid: int | None = None,
+    follow_forks: bool = False,
+    command: Sequence[str] | None = None,
+    libraries: Sequence[str] | None = None,
+    handshake: bool = False,
+    ring_bytes: int = DEFAULT_RING_BYTES,
+) -> SslRunner:
+    """Attaches at once, and gives a runner to iterate over; see `SslRunner` for the arguments.
+
+        for event in trace_ssl(pid=4242):
+            print(event.comm, event.direction, event.payload)
+
+    Returns:
+        A started `SslRunner`: an iterator of events, an asynchronous one, and a context manager.
+    """
+    return SslRunner(
+        pid=pid,
+        comm=comm,
+        uid=uid,
+        follow_forks=follow_forks,
+        command=command,
+        libraries=libraries,
+        handshake=handshake,
+        ring_bytes=ring_bytes,
+    ).start()

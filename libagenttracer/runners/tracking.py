@@ -1,0 +1,130 @@
+"""The object that follows processes, and the ring that all objects of a tracer share."""
+
+from __future__ import annotations
+
+import os
+import struct
+from importlib import resources
+
+from ..binding import Object, ObjectSpec
+from ..errors import NoSuchProcess, ObjectError
+from .filters import Filter
+
+__all__ = ["Tracking", "open_object", "round_ring_bytes"]
+
+MIN_RING_BYTES = 32768
+MAX_RING_BYTES = 1 << 30
+_SHARED_MAPS = ("records", "ring_control", "processes", "filter_comms")
+_PROCESS_STATE = struct.Struct("<QII")
+# payload capacities of bpf/ssl.bpf.c's records, and what is in front of them at most
+_CHUNK_BYTES = (65536, 16384, 4096, 1024)
+_RECORD_OVERHEAD_BYTES = 128
+_ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
+
+
+def round_ring_bytes(wanted: int) -> int:
+    """The next size that a ring may have: a power of two from 32 KiB to 1 GiB.
+
+    Raises:
+        ValueError: more than that was wanted, or nothing.
+    """
+    if not 0 < wanted <= MAX_RING_BYTES:
+        raise ValueError("the ring's size must be between 1 byte and 1 GiB")
+    return max(MIN_RING_BYTES, 1 << (wanted - 1).bit_length())
+
+
+def open_object(name: str) -> ObjectSpec:
+    """Opens a compiled object that the package brings, for this machine.
+
+    Raises:
+        ObjectError: there is none, or it is damaged.
+    """
+    machine = os.uname().machine
+    folder = _ARCHITECTURES.get(machine)
+    if folder is None:
+        raise ObjectError("read object", name, hint=f"there are objects for x86-64 and arm64, not for {machine}")
+    file = resources.files("libagenttracer") / "bpf_objects" / folder / f"{name}.bpf.o"
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ObjectError(
+            "read object", str(file), error.errno or 0, hint="the installation is damaged: install it again"
+        ) from error
+    return ObjectSpec(data, name=name)
+
+
+class Tracking:
+    """Loads track.bpf.o; further objects join it and share its maps.
+
+    Args:
+        filter_: which processes are wanted.
+        ring_bytes: size of the ring, rounded up to a power of two.
+    """
+
+    def __init__(self, filter_: Filter, ring_bytes: int) -> None:
+        self.filter = filter_
+        self.ring_bytes = round_ring_bytes(ring_bytes)
+        spec = open_object("track")
+        spec.maps["records"].max_entries = self.ring_bytes
+        self._configure(spec)
+        self.object = spec.load()
+        for key in filter_.comm_keys():
+            self.object.maps["filter_comms"][key] = b"\1"
+
+    def _configure(self, spec: ObjectSpec) -> None:
+        spec.globals["filter_flags"] = int(self.filter.flags)
+        spec.globals["filter_uid"] = self.filter.uid or 0
+        spec.globals["wake_bytes"] = self.ring_bytes // 4
+        # when everything is traced, not what the tracer itself does
+        spec.globals["ignored_tgid"] = os.getpid() if self.filter.everything else 0
+
+    def join(self, spec: ObjectSpec) -> ObjectSpec:
+        """Makes another object use this one's ring, filter and processes; load it afterwards."""
+        for name in _SHARED_MAPS:
+            if name in spec.maps:
+                spec.maps[name].reuse(self.object.maps[name])
+        self._configure(spec)
+        # no record above an eighth of the ring, so that one does not push out many
+        room = self.ring_bytes // 8 - _RECORD_OVERHEAD_BYTES
+        spec.globals["max_chunk_bytes"] = next(size for size in _CHUNK_BYTES if size <= room)
+        return spec
+
+    def start(self) -> None:
+        """Attaches, and then marks what matches already: in this order nothing is missed.
+
+        Raises:
+            NoSuchProcess: a pid of the filter does not exist (any more).
+        """
+        for name in ("on_exit", "on_exec", "on_fork"):
+            if name != "on_fork" or self.filter.follow_forks:
+                self.object.programs[name].attach()
+        for pid in self.filter.pids:
+            self.object.maps["filter_pids"][struct.pack("<I", pid)] = b"\1"
+        if self.filter.everything:
+            return
+        seed = self.object.programs["seed"]
+        before = -1
+        while self.object.globals["seeded"] != before:
+            before = self.object.globals["seeded"]
+            seed.run_iterator()
+        marked = self.matched_pids()
+        for pid in self.filter.pids - marked:
+            raise NoSuchProcess(pid)
+
+    def matched_pids(self) -> frozenset[int]:
+        """The processes that match by lineage or pid, now (not those that match by name only)."""
+        found = set()
+        for key, value in self.object.maps["processes"].items():
+            if _PROCESS_STATE.unpack(value)[1]:
+                found.add(struct.unpack("<I", key)[0])
+        return frozenset(found)
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self.object.close()
+
+
+def close_all(objects: list[Object]) -> None:
+    """Closes several objects, the last one first."""
+    for item in reversed(objects):
+        item.close()

@@ -1,0 +1,1 @@
+"""This machine: processes, the libraries they map, and starting a command to be traced."""
