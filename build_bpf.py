@@ -59,8 +59,9 @@ def build(force: bool) -> int:
     stale = [item for item in wanted if force or not item[2].exists() or item[2].stat().st_mtime < changed]
     if not stale:
         return 0
-    clang, strip = tool("clang clang-19 clang-16 clang-15 clang-14", "CLANG"), tool(
-        "llvm-strip llvm-strip-19 llvm-strip-16 llvm-strip-15 llvm-strip-14", "LLVM_STRIP"
+    clang, strip = (
+        tool("clang clang-19 clang-16 clang-15 clang-14", "CLANG"),
+        tool("llvm-strip llvm-strip-19 llvm-strip-16 llvm-strip-15 llvm-strip-14", "LLVM_STRIP"),
     )
     for source, arch, target in stale:
         print(f"{source.relative_to(ROOT)} -> {target.relative_to(ROOT)}", file=sys.stderr)

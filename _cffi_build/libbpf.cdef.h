@@ -23,6 +23,7 @@ const char *bpf_program__section_name(const struct bpf_program *prog);
 int bpf_program__fd(const struct bpf_program *prog);
 bool bpf_program__autoload(const struct bpf_program *prog);
 int bpf_program__set_autoload(struct bpf_program *prog, bool autoload);
+int bpf_program__set_expected_attach_type(struct bpf_program *prog, int type);
 struct bpf_link *bpf_program__attach(const struct bpf_program *prog);
 struct bpf_link *bpf_program__attach_tracepoint(const struct bpf_program *prog, const char *tp_category, const char *tp_name);
 struct bpf_link *bpf_program__attach_raw_tracepoint(const struct bpf_program *prog, const char *tp_name);
@@ -80,6 +81,10 @@ struct lat_global {
 	bool read_only;
 };
 int lat_find_global(struct bpf_object *obj, const char *name, struct lat_global *out);
+
+int lat_uprobe_multi_link(int program_fd, const char *path, const unsigned long *offsets, const uint64_t *cookies,
+			  uint32_t count, bool returns, uint32_t pid);
+int lat_uprobe_multi_supported(void);
 
 int lat_ring_peek(const void *producer_and_data, size_t page_bytes, uint64_t ring_bytes, uint64_t *cursor,
 		  uint32_t *offsets, uint32_t *lengths, int max_records, uint64_t max_bytes);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* --- libbpf's messages ---------------------------------------------------------------------- */
 
@@ -106,6 +108,62 @@ int lat_find_global(struct bpf_object *obj, const char *name, struct lat_global 
 		}
 	}
 	return -ENOENT;
+}
+
+/* --- uprobe_multi links (bpf(2), BPF_LINK_CREATE) ---------------------------------------------- */
+
+/* The part of union bpf_attr that such a link takes; older headers lack it. */
+struct link_create_uprobe_multi {
+	uint32_t program_fd;
+	uint32_t target_fd;
+	uint32_t attach_type;
+	uint32_t flags;
+	uint64_t path;
+	uint64_t offsets;
+	uint64_t ref_ctr_offsets;
+	uint64_t cookies;
+	uint32_t count;
+	uint32_t multi_flags;
+	uint32_t pid;
+	uint32_t reserved;
+};
+
+int lat_uprobe_multi_link(int program_fd, const char *path, const unsigned long *offsets, const uint64_t *cookies,
+			  uint32_t count, bool returns, uint32_t pid)
+{
+	struct link_create_uprobe_multi attr = {
+		.program_fd = (uint32_t)program_fd,
+		.attach_type = LAT_TRACE_UPROBE_MULTI,
+		.path = (uint64_t)(uintptr_t)path,
+		.offsets = (uint64_t)(uintptr_t)offsets,
+		.cookies = (uint64_t)(uintptr_t)cookies,
+		.count = count,
+		.multi_flags = returns ? 1 : 0, /* BPF_F_UPROBE_MULTI_RETURN */
+		.pid = pid,
+	};
+	long fd = syscall(__NR_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int lat_uprobe_multi_supported(void)
+{
+	const struct bpf_insn return_zero[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = LAT_TRACE_UPROBE_MULTI);
+	const unsigned long offset = 0;
+	int program = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "probe", "GPL", return_zero, 2, &options), link;
+
+	if (program < 0)
+		return program;
+	/* a kernel that knows such links gets as far as seeing that "/" is no file */
+	link = lat_uprobe_multi_link(program, "/", &offset, NULL, 1, false, 0);
+	close(program);
+	if (link >= 0)
+		close(link);
+	return link == -EBADF;
 }
 
 /* --- the ring (kernel/bpf/ringbuf.c; Documentation/bpf/ringbuf.rst) -------------------------- */

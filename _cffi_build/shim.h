@@ -25,6 +25,17 @@ struct lat_global {
 /* 0, -ENOENT, or -ENODATA where the object has no BTF. */
 int lat_find_global(struct bpf_object *obj, const char *name, struct lat_global *out);
 
+#define LAT_TRACE_UPROBE_MULTI 48 /* enum bpf_attach_type, Linux 6.6 */
+
+/*
+ * One link for many functions of a file (Linux 6.6; libbpf has it since 1.3). The program must have been
+ * loaded with that attach type. pid 0: all processes. Returns the link's fd or a negative errno.
+ */
+int lat_uprobe_multi_link(int program_fd, const char *path, const unsigned long *offsets, const uint64_t *cookies,
+			  uint32_t count, bool returns, uint32_t pid);
+/* 1, 0, or a negative errno if no program can be loaded to find out. */
+int lat_uprobe_multi_supported(void);
+
 /*
  * Walks from *cursor towards the producer position and notes where each finished record lies
  * (offsets from the start of the data pages). Stops at a record still being written. Moves *cursor

@@ -72,13 +72,15 @@ static __always_inline bool process_matches(struct task_struct *leader, __u32 tg
 	return (filter_flags & FILTER_COMMS) && comm_matches(leader);
 }
 
-/* bpf_d_path cannot be called here, so walk to the root by hand; the reader turns the names round. */
-static __always_inline __u32 read_path(struct file *file, __u8 *out, __u32 *flags)
+/*
+ * bpf_d_path cannot be called here, so walk to the root by hand; the reader turns the names round.
+ * How much is used stands in the record, not in a register: the verifier then has one state to follow.
+ */
+static __always_inline void read_exe_path(struct file *file, struct process_record *record)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *vfsmount = BPF_CORE_READ(file, f_path.mnt);
 	struct mount *mount = container_of(vfsmount, struct mount, mnt);
-	__u32 used = 0;
 
 	for (int i = 0; i < MAX_PATH_COMPONENTS; i++) {
 		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
@@ -87,21 +89,22 @@ static __always_inline __u32 read_path(struct file *file, __u8 *out, __u32 *flag
 			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 			if (above == mount || !above)
-				return used;
+				return;
 			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 			mount = above;
 			continue;
 		}
+		__u32 used = *(volatile __u32 *)&record->exe_bytes;
+
 		if (used > PATH_BYTES - NAME_BYTES)
 			break;
-		long n = bpf_probe_read_kernel_str(out + used, NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
+		long n = bpf_probe_read_kernel_str(record->exe + used, NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
 		if (n <= 0)
 			break;
-		used += n;
+		record->exe_bytes = used + n;
 		dentry = parent;
 	}
-	*flags |= PROCESS_EXE_TRUNCATED;
-	return used;
+	record->flags |= PROCESS_EXE_TRUNCATED;
 }
 
 /*
@@ -147,7 +150,7 @@ __noinline int announce_process(void)
 	record->exe_bytes = 0;
 	struct file *exe = BPF_CORE_READ(leader, mm, exe_file);
 	if (exe)
-		record->exe_bytes = read_path(exe, record->exe, &record->flags);
+		read_exe_path(exe, record);
 	submit(record, control);
 	if (state)
 		state->announced = 1;

@@ -53,7 +53,16 @@ __all__ = [
 _HOMES = {
     "binding": ("Link", "Map", "Object", "ObjectSpec", "Program", "Record", "RingBuffer", "record_class"),
     "errors": ("AgentTracerError",),
-    "events": ("Event", "Loss", "SslData", "SslHandshake", "SslSendfile", "UnknownEvent", "from_json", "to_json"),
+    "events": (
+        "Event",
+        "Loss",
+        "SslData",
+        "SslHandshake",
+        "SslSendfile",
+        "UnknownEvent",
+        "from_json",
+        "to_json",
+    ),
     "outputs": ("JsonLines", "Text"),
     "runners.replay": ("replay",),
     "runners.runner": ("Stats",),

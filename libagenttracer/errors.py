@@ -16,6 +16,7 @@
     │   ├── LibraryError             a file without TLS functions that can be probed
     │   └── CommandError             the command to trace could not be started
     ├── OutputError                  an output could not be written
+    │   └── OutputClosed             … because nobody reads it any more
     └── RecordingError               a recording could not be read
 
 Errors that carry facts keep them as attributes; `str()` is one line that says what to do.
@@ -39,6 +40,7 @@ __all__ = [
     "NoSuchProcess",
     "NotSupported",
     "ObjectError",
+    "OutputClosed",
     "OutputError",
     "RecordingError",
     "RingError",
@@ -203,6 +205,10 @@ class OutputError(AgentTracerError):
     """An output could not be written; what was written before is whole."""
 
 
+class OutputClosed(OutputError):
+    """Whoever read the output has gone (`| head`): a reason to end, not a failure."""
+
+
 class RecordingError(AgentTracerError):
     """A recording, or a line of it, could not be read."""
 
@@ -211,7 +217,15 @@ def _last_line(log: str) -> str:
     """The last line of a log that says something: not the verifier's statistics or separators."""
     for line in reversed(log.splitlines()):
         text = line.strip().removeprefix("libbpf: ")
-        noise = ("processed ", "-- END", "-- BEGIN", "failed to load", "prog '", "verification time", "stack depth")
+        noise = (
+            "processed ",
+            "-- END",
+            "-- BEGIN",
+            "failed to load",
+            "prog '",
+            "verification time",
+            "stack depth",
+        )
         if text and not text.startswith(noise):
             return text
     return ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .maps import Map
     from .objects import Globals, MapSpec, Object, ObjectSpec, ProgramSpec, libbpf_version
     from .privileges import effective_capabilities
-    from .programs import Link, Program, ProgramStats, enable_program_stats
+    from .programs import Link, Program, ProgramStats, enable_program_stats, supports_uprobe_multi
     from .ring import Lease, RingBuffer
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "enable_program_stats",
     "libbpf_version",
     "record_class",
+    "supports_uprobe_multi",
 ]
 
 _HOMES = {
@@ -42,7 +43,7 @@ _HOMES = {
     "maps": ("Map",),
     "objects": ("Globals", "MapSpec", "Object", "ObjectSpec", "ProgramSpec", "libbpf_version"),
     "privileges": ("effective_capabilities",),
-    "programs": ("Link", "Program", "ProgramStats", "enable_program_stats"),
+    "programs": ("Link", "Program", "ProgramStats", "enable_program_stats", "supports_uprobe_multi"),
     "ring": ("Lease", "RingBuffer"),
 }
 

@@ -16,9 +16,11 @@ from ._libbpf import ffi, lib
 from .log import start_log, take_log
 from .maps import Map
 from .privileges import missing_for_bpf
-from .programs import Link, Program
+from .programs import Link, Program, close_links
 
 __all__ = ["Globals", "MapSpec", "Object", "ObjectSpec", "ProgramSpec", "libbpf_version"]
+
+_TRACE_UPROBE_MULTI = 48  # enum bpf_attach_type
 
 
 def libbpf_version() -> tuple[int, int]:
@@ -110,6 +112,10 @@ class ProgramSpec:
     def autoload(self, value: bool) -> None:
         lib.bpf_program__set_autoload(self._pointer, value)
 
+    def use_uprobe_multi(self) -> None:
+        """Loads it for `Program.attach_uprobe_multi`, and only for that; see `supports_uprobe_multi`."""
+        lib.bpf_program__set_expected_attach_type(self._pointer, _TRACE_UPROBE_MULTI)
+
 
 class ObjectSpec:
     """A compiled object that has been read but not loaded.
@@ -145,7 +151,8 @@ class ObjectSpec:
             map_name: MapSpec(item, map_name) for item, map_name in _maps(self._pointer)
         }
         self.programs: Mapping[str, ProgramSpec] = {
-            spec.name: spec for spec in (ProgramSpec(item, *_names(item)) for item in _programs(self._pointer))
+            spec.name: spec
+            for spec in (ProgramSpec(item, *_names(item)) for item in _programs(self._pointer))
         }
 
     def __repr__(self) -> str:
@@ -209,7 +216,9 @@ class Object:
     def __enter__(self) -> Object:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -217,8 +226,7 @@ class Object:
         pointer, self._pointer = self._pointer, None
         if pointer is None:
             return
-        for link in self.links:
-            link.close()
+        close_links(self.links)
         self.links.clear()
         for map_ in self.maps.values():
             map_.invalidate()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -12,7 +15,7 @@ from ._libbpf import ffi, lib
 from .log import start_log, take_log
 from .privileges import missing_for_bpf
 
-__all__ = ["Link", "Program", "ProgramStats", "enable_program_stats"]
+__all__ = ["Link", "Program", "ProgramStats", "close_links", "enable_program_stats", "supports_uprobe_multi"]
 
 
 class Link:
@@ -28,7 +31,9 @@ class Link:
     def __enter__(self) -> Link:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -42,6 +47,38 @@ class Link:
         if not self._pointer:
             raise BindingError("use", self.description, errno.EBADF, hint="the link has been closed")
         return int(lib.bpf_link__fd(self._pointer))
+
+
+class FdLink(Link):
+    """A link that libbpf does not know: closing its file descriptor detaches."""
+
+    def close(self) -> None:
+        """Detaches. Calling it again does nothing."""
+        fd, self._pointer = self._pointer, None
+        if fd is not None:
+            os.close(fd)
+
+    def fileno(self) -> int:
+        """The link's file descriptor."""
+        if self._pointer is None:
+            raise BindingError("use", self.description, errno.EBADF, hint="the link has been closed")
+        return int(self._pointer)
+
+
+@functools.cache
+def supports_uprobe_multi() -> bool:
+    """Whether one link can probe many functions (Linux 6.6): quicker to attach, to detach and to hit."""
+    return bool(lib.lat_uprobe_multi_supported() == 1)
+
+
+def close_links(links: Sequence[Link]) -> None:
+    """Closes many at once: each waits for the kernel's readers (some 80 ms), but they can wait together."""
+    if len(links) < 2:
+        for link in links:
+            link.close()
+        return
+    with ThreadPoolExecutor(max_workers=32) as pool:
+        list(pool.map(lambda link: link.close(), links))
 
 
 class ProgramStats(NamedTuple):
@@ -114,9 +151,45 @@ class Program:
             ),
         )
 
-    def attach_uretprobe(self, path: str | os.PathLike[str], symbol: str | None = None, **options: Any) -> Link:
+    def attach_uretprobe(
+        self, path: str | os.PathLike[str], symbol: str | None = None, **options: Any
+    ) -> Link:
         """As `attach_uprobe`, at the function's return."""
         return self.attach_uprobe(path, symbol, returns=True, **options)
+
+    def attach_uprobe_multi(
+        self,
+        path: str | os.PathLike[str],
+        offsets: Sequence[int],
+        *,
+        pid: int = 0,
+        returns: bool = False,
+        cookies: Sequence[int] | None = None,
+    ) -> Link:
+        """Attaches to many functions of a file with one link (Linux 6.6).
+
+        Args:
+            path: the executable or library.
+            offsets: in the file.
+            pid: one process, or 0 for all.
+            returns: at the functions' returns.
+            cookies: for each offset, what `bpf_get_attach_cookie()` gives.
+
+        The program must have been loaded with `ProgramSpec.use_uprobe_multi()`.
+        """
+        places = ffi.new("unsigned long[]", list(offsets))
+        values = ffi.new("uint64_t[]", list(cookies)) if cookies is not None else ffi.NULL
+        fd = lib.lat_uprobe_multi_link(
+            self.fileno(), os.fsencode(path), places, values, len(offsets), returns, pid
+        )
+        target = f"{os.fspath(path)}:{','.join(map(hex, offsets))}"
+        if fd >= 0:
+            link = FdLink(fd, f"{self.name} at {target}")
+            self._links.append(link)
+            return link
+        if -fd in (errno.EPERM, errno.EACCES):
+            raise MissingCapability(f"attach uprobe {target}", missing_for_bpf())
+        raise AttachError("attach uprobe", f"{self.name} to {target}", fd)
 
     def attach_tracepoint(self, category: str, name: str) -> Link:
         """Attaches to a tracepoint by category and name (needs a readable tracefs)."""

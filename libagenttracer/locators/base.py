@@ -26,7 +26,9 @@ class ProbePoint(NamedTuple):
     offset: int
 
 
-def symbol_offsets(image: bytes | mmap.mmap, names: Iterable[str], *, path: str, machine: str) -> dict[str, int]:
+def symbol_offsets(
+    image: bytes | mmap.mmap, names: Iterable[str], *, path: str, machine: str
+) -> dict[str, int]:
     """Looks function symbols up in an ELF image.
 
     Args:
@@ -62,7 +64,9 @@ def symbol_offsets(image: bytes | mmap.mmap, names: Iterable[str], *, path: str,
         raise
     # pyelftools meets a broken file with whatever exception the broken value leads to
     except (ELFError, Exception) as error:
-        raise LibraryError(path, f"cannot be read as an ELF file ({error or type(error).__name__})") from error
+        raise LibraryError(
+            path, f"cannot be read as an ELF file ({error or type(error).__name__})"
+        ) from error
 
 
 def _defined(elf: object, names: frozenset[str]) -> dict[str, int]:

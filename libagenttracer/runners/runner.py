@@ -182,6 +182,11 @@ class Runner(ABC):
         return self._last_stats if self._reader is None else self._stats(self._reader)
 
     @property
+    def launched(self) -> Launched | None:
+        """The command that the run started, if any."""
+        return self._command
+
+    @property
     def exit_status(self) -> int | None:
         """The command's, as a shell gives it; None if there is none or it still runs."""
         return None if self._command is None else self._command.poll()

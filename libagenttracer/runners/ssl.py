@@ -70,9 +70,7 @@ class SslRunner(Runner):
         filter_ = self.filter
         if self._argv:
             self._command = launch(self._argv, user=self._user)
-            filter_ = dataclasses.replace(
-                filter_, pids=filter_.pids | {self._command.pid}, follow_forks=True
-            )
+            filter_ = dataclasses.replace(filter_, pids=filter_.pids | {self._command.pid}, follow_forks=True)
         try:
             self._source = SslSource(
                 filter_, libraries=self._libraries, ring_bytes=self._ring_bytes, handshake=self._handshake

@@ -148,7 +148,14 @@ class SslDecoder:
             told[0] += records
             told[1] += max(0, lost_bytes)
             events.append(
-                Loss(self._identity.next_id(), self._now_ns(), "ssl", cause.name.lower(), records, max(0, lost_bytes))
+                Loss(
+                    self._identity.next_id(),
+                    self._now_ns(),
+                    "ssl",
+                    cause.name.lower(),
+                    records,
+                    max(0, lost_bytes),
+                )
             )
 
     def _now_ns(self) -> int:
@@ -220,7 +227,17 @@ class SslDecoder:
             )
         )
         if fault:
-            self._lost(LossCause.READ_FAULT, 1, data_bytes, connection, tgid, way, stream_offset, timestamp_ns, events)
+            self._lost(
+                LossCause.READ_FAULT,
+                1,
+                data_bytes,
+                connection,
+                tgid,
+                way,
+                stream_offset,
+                timestamp_ns,
+                events,
+            )
 
     def _on_handshake(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslHandshakeRecord(view, offset, length)

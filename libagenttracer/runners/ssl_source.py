@@ -10,7 +10,8 @@ import logging
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..binding import Object, ProgramStats
+from ..binding import Link, Object, Program, ProgramStats, supports_uprobe_multi
+from ..binding.programs import close_links
 from ..errors import AgentTracerError, BindingError, LibraryError, NotSupported
 from ..system.libraries import Library, mapped_libraries, open_library, system_libraries
 from ..system.processes import check_pid, check_pid_namespace, leader_comm, pids
@@ -73,6 +74,7 @@ class SslSource:
     ) -> None:
         self.filter = filter_
         self._handshake = handshake
+        self._multi = supports_uprobe_multi()
         self._given = libraries is not None
         self.libraries = LibraryTable()
         self._known: set[tuple[int, int]] = set()
@@ -86,7 +88,7 @@ class SslSource:
         self._tracking = Tracking(filter_, ring_bytes)
         self._object: Object | None = None
         try:
-            self._object = self._tracking.join(open_object("ssl")).load()
+            self._object = self._load()
             self._object.programs["on_thread_exit"].attach()
             self._tracking.start()
             for library in opened:
@@ -101,6 +103,13 @@ class SslSource:
         self.control_fd = maps["ring_control"].fileno()
         self.ring_bytes = self._tracking.ring_bytes
 
+    def _load(self) -> Object:
+        spec = self._tracking.join(open_object("ssl"))
+        if self._multi:
+            for name in {*_ENTRY_PROGRAMS.values(), *_RETURN_PROGRAMS.values()}:
+                spec.programs[name].use_uprobe_multi()
+        return spec.load()
+
     def close(self) -> None:
         """Detaches and frees everything. Calling it again does nothing."""
         if self._object is not None:
@@ -110,8 +119,7 @@ class SslSource:
     def detach(self) -> None:
         """Removes the probes: nothing more is written, what is in the ring can still be read."""
         if self._object is not None:
-            for link in self._object.links:
-                link.close()
+            close_links(self._object.links)
 
     def rescan(self) -> None:
         """Looks for libraries that wanted processes have mapped since the last look."""
@@ -203,15 +211,24 @@ class SslSource:
         try:
             # returns first: a call that is seen to begin will be seen to end
             for table, returns in ((_RETURN_PROGRAMS, True), (_ENTRY_PROGRAMS, False)):
+                offsets: dict[str, list[int]] = {}
                 for point in library.points:
-                    name = table.get(point.function)
-                    if name is None or (point.function in _HANDSHAKE and not self._handshake):
-                        continue
-                    program = self._object.programs[name]
-                    links.append(
-                        program.attach_uprobe(library.reach, offset=point.offset, returns=returns, cookie=cookie)
+                    if point.function in table and (self._handshake or point.function not in _HANDSHAKE):
+                        offsets.setdefault(table[point.function], []).append(point.offset)
+                for name, places in offsets.items():
+                    links += self._attach_program(
+                        self._object.programs[name], library.reach, places, returns, cookie
                     )
         except AgentTracerError:
-            for link in links:
-                link.close()
+            close_links(links)
             raise
+
+    def _attach_program(
+        self, program: Program, path: str, offsets: list[int], returns: bool, cookie: int
+    ) -> list[Link]:
+        if self._multi:
+            cookies = [cookie] * len(offsets)
+            return [program.attach_uprobe_multi(path, offsets, returns=returns, cookies=cookies)]
+        return [
+            program.attach_uprobe(path, offset=offset, returns=returns, cookie=cookie) for offset in offsets
+        ]

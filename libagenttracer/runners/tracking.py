@@ -42,7 +42,9 @@ def open_object(name: str) -> ObjectSpec:
     machine = os.uname().machine
     folder = _ARCHITECTURES.get(machine)
     if folder is None:
-        raise ObjectError("read object", name, hint=f"there are objects for x86-64 and arm64, not for {machine}")
+        raise ObjectError(
+            "read object", name, hint=f"there are objects for x86-64 and arm64, not for {machine}"
+        )
     file = resources.files("libagenttracer") / "bpf_objects" / folder / f"{name}.bpf.o"
     try:
         data = file.read_bytes()
