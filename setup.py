@@ -10,10 +10,11 @@ from setuptools.command.build_py import build_py
 OBJECTS = Path(__file__).parent / "libagenttracer" / "bpf_objects"
 
 
-class BuildWithObjects(build_py):
+class BuildWithObjects(build_py):  # type: ignore[misc]  # setuptools is untyped
     """Refuses to build a package that could not trace anything."""
 
     def run(self) -> None:
+        """Checks, then builds."""
         if not list(OBJECTS.glob("*/*.bpf.o")):
             raise SystemExit(
                 "the compiled BPF objects are missing: run 'python build_bpf.py' first "

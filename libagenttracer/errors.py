@@ -123,7 +123,7 @@ class NotSupported(BindingError):
         return f"this kernel does not support {self.feature} (Linux {self.since} and later do)"
 
 
-class MissingCapability(BindingError, PermissionError):
+class MissingCapability(BindingError, PermissionError):  # type: ignore[misc]  # OSError.errno may be None
     """The kernel refused for want of a privilege.
 
     Attributes:

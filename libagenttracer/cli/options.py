@@ -18,7 +18,7 @@ __all__ = ["SIZE", "USER_ID", "make_output", "set_verbosity"]
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -30,7 +30,7 @@ class _Size(click.ParamType):
         return int(match[1]) * _UNITS[match[2]]
 
 
-class _UserId(click.ParamType):
+class _UserId(click.ParamType):  # type: ignore[type-arg]
     name = "UID"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:

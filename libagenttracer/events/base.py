@@ -74,9 +74,9 @@ class _Codec:
         plain = [f for f in fields if f.name != self.binary]
         self.names = [f.name for f in plain] + ([self.binary] if self.binary else [])
         names = [f.name for f in plain]
-        self.get: Callable[[Any], tuple[Any, ...]] = (
-            operator.attrgetter(*names) if len(names) > 1 else lambda ev: tuple(getattr(ev, n) for n in names)
-        )
+        if len(names) < 2:
+            raise TypeError(f"{cls.__name__}: an event has at least two fields besides its bytes")
+        self.get: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*names)
         wire: list[Any] = [(f.name, f.type, f.default) if not f.required else (f.name, f.type) for f in plain]
         wire.sort(key=lambda item: len(item))  # msgspec wants defaults last
         order = [item[0] for item in wire]

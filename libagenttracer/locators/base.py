@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import LibraryError
 
@@ -49,7 +49,7 @@ def symbol_offsets(
     if image[:4] != b"\x7fELF":
         raise LibraryError(path, "not an ELF file")
     try:
-        elf = ELFFile(_Stream(image))
+        elf = ELFFile(io.BufferedReader(_Stream(image)))
         wanted = MACHINES.get(machine, machine)
         if elf["e_machine"] != wanted or elf.elfclass != 64:
             raise LibraryError(path, f"made for {elf['e_machine']} ({elf.elfclass} bits), this is {machine}")
@@ -94,11 +94,11 @@ class _Stream(io.RawIOBase):
         self._image = image
         self._at = 0
 
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._image) if size is None or size < 0 else self._at + size
-        data = bytes(self._image[self._at : end])
+    def readinto(self, buffer: Any) -> int:
+        data = self._image[self._at : self._at + len(buffer)]
+        buffer[: len(data)] = data
         self._at += len(data)
-        return data
+        return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._at = max(0, offset + (0, self._at, len(self._image))[whence])

@@ -82,7 +82,8 @@ class Text:
 
     def _data(self, clock: str, event: SslData) -> str:
         arrow = "->" if event.direction == "write" else "<-"
-        head = f"{clock} {self._who(event.comm, event.pid)} {arrow} {event.data_len} bytes  [{event.connection_id}]"
+        who = self._who(event.comm, event.pid)
+        head = f"{clock} {who} {arrow} {event.data_len} bytes  [{event.connection_id}]"
         if event.call_len is not None:
             head += f"  part of {event.call_len}, from {event.call_offset}"
         if event.incomplete:
@@ -90,7 +91,8 @@ class Text:
         if self._extra:
             head += (
                 f"\n  uid {event.uid}  tid {event.tid}  ppid {event.ppid}  {event.function} "
-                f"{event.latency_ns / 1000:.0f} us  offset {event.offset}  {event.library}  {printable(event.exe)}"
+                f"{event.latency_ns / 1000:.0f} us  offset {event.offset}\n"
+                f"  {event.library}  {printable(event.exe)}"
             )
         return f"{self._paint(event.direction, head)}\n{self._payload(event.payload)}"
 

@@ -10,7 +10,6 @@ from ..system.launch import launch
 from .filters import Filter
 from .identity import TracerIdentity
 from .reader import RingReader
-from .records import LossCause
 from .runner import Runner, Stats
 from .ssl_decoder import SslDecoder
 from .ssl_source import SslSource

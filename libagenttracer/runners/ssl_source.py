@@ -173,7 +173,7 @@ class SslSource:
         return by_name | self.matched_pids()
 
     def _young_pids(self) -> Iterable[int]:
-        """Wanted processes that were not looked at often yet: a library may be mapped a while after the start."""
+        """Wanted processes not looked at often yet: a library may be mapped a while after the start."""
         current = set(self._wanted_pids())
         self._scanned = {pid: self._scanned.get(pid, 0) + 1 for pid in current}
         return [pid for pid, times in self._scanned.items() if times <= 10]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -55,10 +56,8 @@ class Launched:
     def send_signal(self, number: int) -> None:
         """Sends it a signal, unless it has ended."""
         if self._status is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
 
     def close(self) -> None:
         """If it was never let go, ends it. A command that runs is left alone."""
@@ -122,7 +121,7 @@ def _become(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if os.read(gate, 1) != b"g":
         os._exit(127)  # the tracer gave up
-    os.execvpe(command[0], list(command), environment)
+    os.execvpe(command[0], list(command), environment)  # noqa: S606
 
 
 def _shell_status(status: int) -> int:
