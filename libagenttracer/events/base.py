@@ -73,12 +73,9 @@ class _Codec:
         self.binary = next((f.name for f in fields if f.type is bytes), "")
         plain = [f for f in fields if f.name != self.binary]
         self.names = [f.name for f in plain] + ([self.binary] if self.binary else [])
-        names = [f.name for f in plain]
-        if len(names) < 2:
-            raise TypeError(f"{cls.__name__}: an event has at least two fields besides its bytes")
-        self.get: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*names)
+        self.get = _getter([f.name for f in plain])
         wire: list[Any] = [(f.name, f.type, f.default) if not f.required else (f.name, f.type) for f in plain]
-        wire.sort(key=lambda item: len(item))  # msgspec wants defaults last
+        wire.sort(key=len)  # msgspec wants defaults last
         order = [item[0] for item in wire]
         if order != [f.name for f in plain]:
             raise TypeError(f"{cls.__name__}: fields with a default come after those without")
@@ -113,6 +110,13 @@ class _Codec:
             encoded = getattr(data, "encoding", None) == "base64"
             values[self.binary] = b64decode(text, validate=True) if encoded else text.encode()
         return self.cls(id=head.id, timestamp_ns=head.timestamp_ns, source=head.source, **values)
+
+
+def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Gets these attributes as a tuple; `operator.attrgetter` does that for two and more."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda event: tuple(getattr(event, name) for name in names)
 
 
 class _Head(msgspec.Struct):
