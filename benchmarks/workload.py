@@ -80,7 +80,16 @@ def empty_object() -> ObjectSpec:
 @contextlib.contextmanager
 def traced(pid: int, *, output: Path, ring: str = "") -> Iterator[dict[str, Any]]:
     """The command line traces the process into a file; afterwards the dict holds its summary."""
-    command = [str(ROOT / ".venv/bin/python"), "-m", "libagenttracer", "ssl", "-p", str(pid), "-o", str(output)]
+    command = [
+        str(ROOT / ".venv/bin/python"),
+        "-m",
+        "libagenttracer",
+        "ssl",
+        "-p",
+        str(pid),
+        "-o",
+        str(output),
+    ]
     if ring:
         command += ["--ring-size", ring]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

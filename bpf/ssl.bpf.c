@@ -294,12 +294,18 @@ __noinline int send_chunk(void)
 	transfer->done = done + take;
 	if (connection)
 		index = transfer->flags & SSL_WRITTEN ? connection->written_records++ : connection->read_records++;
-	if (take <= 192)
-		RESERVE_AND_COPY(192);
+	if (take <= 128)
+		RESERVE_AND_COPY(128);
+	else if (take <= 512)
+		RESERVE_AND_COPY(512);
 	else if (take <= 1024)
 		RESERVE_AND_COPY(1024);
+	else if (take <= 2048)
+		RESERVE_AND_COPY(2048);
 	else if (take <= 4096)
 		RESERVE_AND_COPY(4096);
+	else if (take <= 8192)
+		RESERVE_AND_COPY(8192);
 	else if (take <= 16384)
 		RESERVE_AND_COPY(16384);
 	else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import os
@@ -34,6 +35,7 @@ __all__ = [
 
 ROOT = Path(build_bpf.__file__).resolve().parent
 NOBODY = 65534
+codecs.lookup("ascii")  # loads it: nobody may be unable to read Python's own files
 Result = TypeVar("Result")
 
 

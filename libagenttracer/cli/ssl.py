@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -57,6 +58,10 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
 @click.option(
     "--ring-size", type=SIZE, default=DEFAULT_RING_BYTES, help="Ring buffer, for instance 64K or 32M."
 )
+@click.option(
+    "--nice", type=click.IntRange(-20, 19), default=-10, show_default=True,
+    help="The tracer's own scheduling priority, where that is permitted: it has to keep up.",
+)  # fmt: skip
 @click.option("--as", "user", metavar="USER", help="Run COMMAND as this user (under sudo: who called it).")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
 @click.option("-v", "--verbose", count=True, help="Say what is done; twice: what libbpf says too.")
@@ -73,6 +78,7 @@ def ssl_command(
     output: str | None,
     for_s: float | None,
     ring_size: int,
+    nice: int,
     user: str | None,
     quiet: bool,
     verbose: int,
@@ -101,16 +107,18 @@ def ssl_command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     runner.add_output(make_output(output, form, extra=extra))
-    return _run(runner, for_s, quiet=quiet, announce=not command)
+    return _run(runner, for_s, nice, quiet=quiet, announce=not command)
 
 
-def _run(runner: SslRunner, for_s: float | None, *, quiet: bool, announce: bool) -> int:
+def _run(runner: SslRunner, for_s: float | None, nice: int, *, quiet: bool, announce: bool) -> int:
     began_s = time.monotonic()
     try:
         runner.start()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     _handle_signals(runner)
+    with contextlib.suppress(OSError):  # after the command was started: it keeps its own
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
     if announce and not quiet:
         probed = [item.path for item in runner.stats.libraries if not item.problem]
         print(f"tracing {', '.join(probed) or 'no library yet'}; Ctrl-C ends it", file=sys.stderr, flush=True)

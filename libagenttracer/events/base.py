@@ -24,7 +24,7 @@ from ..errors import RecordingError
 __all__ = ["Event", "UnknownEvent", "event_type", "event_types", "from_json", "json_schema", "to_json"]
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """An event.
 
     Attributes:
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, frozen=True):
         return self.timestamp_ns // 1_000_000
 
 
-class UnknownEvent(Event, frozen=True):
+class UnknownEvent(Event, frozen=True, gc=False):
     """An event of a type that this version does not know: kept as it was read.
 
     Attributes:
@@ -85,7 +85,13 @@ class _Codec:
         title = "".join(part.title() for part in name.split("_"))
         self.cls = cls
         self.data = msgspec.defstruct(
-            f"{title}Data", wire, frozen=True, omit_defaults=True, kw_only=False, module=cls.__module__
+            f"{title}Data",
+            wire,
+            frozen=True,
+            gc=False,
+            omit_defaults=True,
+            kw_only=False,
+            module=cls.__module__,
         )
         self.envelope = msgspec.defstruct(
             title,
@@ -98,6 +104,7 @@ class _Codec:
                 ("data", self.data),
             ],
             frozen=True,
+            gc=False,
             module=cls.__module__,
         )
         self.decoder = msgspec.json.Decoder(self.data)

@@ -10,7 +10,7 @@ __all__ = ["Loss"]
 
 
 @event_type("loss")
-class Loss(Event, frozen=True):
+class Loss(Event, frozen=True, gc=False):
     """Something was seen by the kernel but is not in the stream.
 
     One event for each gap in a connection, at its place; what cannot be tied to a connection follows

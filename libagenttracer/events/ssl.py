@@ -12,7 +12,7 @@ Direction = Literal["read", "write"]
 
 
 @event_type("ssl_data")
-class SslData(Event, frozen=True):
+class SslData(Event, frozen=True, gc=False):
     """Plaintext that one call of a TLS library moved, or a part of it: a long call gives several events.
 
     Attributes:
@@ -58,7 +58,7 @@ class SslData(Event, frozen=True):
 
 
 @event_type("ssl_handshake")
-class SslHandshake(Event, frozen=True):
+class SslHandshake(Event, frozen=True, gc=False):
     """A handshake call returned. A non-blocking one returns several times before it is through.
 
     Attributes:
@@ -88,7 +88,7 @@ class SslHandshake(Event, frozen=True):
 
 
 @event_type("ssl_sendfile")
-class SslSendfile(Event, frozen=True):
+class SslSendfile(Event, frozen=True, gc=False):
     """`SSL_sendfile` sent bytes of a file inside the kernel: a transfer that cannot be read, only noted.
 
     Attributes:

@@ -89,8 +89,8 @@ class Runner(ABC):
         """The events of the next batch, and whether there was anything in it."""
 
     @abstractmethod
-    def _tick(self, reader: RingReader, *, final: bool) -> list[Event]:
-        """Called about once a second, and finally when nothing more will come."""
+    def _tick(self, reader: RingReader, *, drained: bool, final: bool) -> list[Event]:
+        """Called about once a second (`drained`: the ring was empty), and finally when nothing more will come."""
 
     @abstractmethod
     def _detach(self) -> None:
@@ -235,11 +235,11 @@ class Runner(ABC):
         batch, had_some = self._decode(reader)
         now_s = time.monotonic()
         if ending and not had_some:
-            batch += self._tick(reader, final=True)
+            batch += self._tick(reader, drained=True, final=True)
             self._finished = True
         elif now_s >= self._next_tick_s:
             self._next_tick_s = now_s + TICK_S
-            batch += self._tick(reader, final=False)
+            batch += self._tick(reader, drained=not had_some, final=False)
         self._events += len(batch)
         return batch, had_some
 

@@ -113,7 +113,8 @@ class SslDecoder:
         Args:
             losses: the kernel's counters, read before `totals`.
             totals: the kernel's counts by connection; looked at only if something is missing.
-            final: nothing more will come. Until then a connection must have rested since the last call.
+            final: nothing more will come. Until then call it only when the ring is empty; a connection
+                is looked at when it has rested since the call before.
         """
         events: list[Event] = []
         for cause in (LossCause.MAP_FULL, LossCause.MISSED_RETURN, LossCause.TRUNCATED, LossCause.READ_FAULT):
@@ -184,11 +185,12 @@ class SslDecoder:
             ssl, generation_ns, latency_ns, function, flags, library,
             stream_offset, call_bytes, call_offset, index, data_bytes, _,
         ) = record._values  # fmt: skip
-        process = self._processes.get((tgid, start_ns), _UNKNOWN)
         connection = self._connections.get((tgid, ssl))
         if connection is None or connection.generation_ns != generation_ns:
-            connection = self._connection(tgid, ssl, generation_ns, process)
-        connection.process = process
+            connection = self._connection(tgid, ssl, generation_ns, None)
+        process = connection.process
+        if process is _UNKNOWN:
+            process = connection.process = self._processes.get((tgid, start_ns), _UNKNOWN)
         way = flags & _WRITTEN
         timestamp_ns = time_ns + self._identity.epoch_offset_ns
         self._last_ns = time_ns

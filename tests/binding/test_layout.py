@@ -79,7 +79,14 @@ def test_every_kind_of_field() -> None:
         "s64": -(2**63), "u64": 2**64 - 1, "name": b"abc\0\0", "tail_bytes": 3, "tail": b"xyz",
     }  # fmt: skip
     record = AllKinds(memoryview(ALL_KINDS.build(values)))
-    assert (record.u8, record.s8, record.s16, record.u16, record.s32, record.u32) == (200, -1, -2, 65535, -3, 4)
+    assert (record.u8, record.s8, record.s16, record.u16, record.s32, record.u32) == (
+        200,
+        -1,
+        -2,
+        65535,
+        -3,
+        4,
+    )
     assert (record.s64, record.u64, record.name) == (-(2**63), 2**64 - 1, b"abc\0\0")
     assert bytes(record.tail) == b"xyz"
     assert isinstance(record, Record)
@@ -178,7 +185,9 @@ def test_any_layout_says_what_construct_parses(layout: construct.Struct, data: s
             Struct("n" / Int8ul, "a" / Bytes(this.n), "b" / Int8ul), "b comes after the tail", id="after tail"
         ),
         pytest.param(
-            Struct("n" / Int8ul, "a" / Bytes(this.n), Padding(1)), "padding comes after", id="padding after tail"
+            Struct("n" / Int8ul, "a" / Bytes(this.n), Padding(1)),
+            "padding comes after",
+            id="padding after tail",
         ),
         pytest.param(
             Struct("n" / Int8ul, "a" / Bytes(this.n), "b" / Bytes(this.n)), "after the tail", id="two tails"

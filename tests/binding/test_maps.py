@@ -177,9 +177,7 @@ def hash_map(bpf_bytes: Callable[[str], bytes]) -> Iterator[Map]:
 
 
 @given(operations=st.lists(st.tuples(st.integers(0, 20), st.none() | st.binary(min_size=8, max_size=8))))
-def test_a_hash_map_does_what_a_dict_does(
-    hash_map: Map, operations: list[tuple[int, bytes | None]]
-) -> None:
+def test_a_hash_map_does_what_a_dict_does(hash_map: Map, operations: list[tuple[int, bytes | None]]) -> None:
     map_ = hash_map
     for key in list(map_):
         del map_[key]
