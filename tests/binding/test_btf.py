@@ -47,13 +47,13 @@ def test_an_elf_file_without_btf(target: Target) -> None:
 
 
 def test_a_damaged_object_raises_one_error_only(bpf_bytes: Callable[[str], bytes]) -> None:
-    """Every word of the types becomes every small number once: sizes, kinds, references to itself, …"""
+    """Every word of the types becomes several numbers: sizes, kinds, references to itself, …"""
     whole = bpf_bytes("shapes")
     section = ELFFile(io.BytesIO(whole)).get_section_by_name(".BTF")
     begin = section["sh_offset"]
     refused = 0
     for at in range(begin, begin + 400, 4):
-        for word in [*range(24), 0x7FFFFFFF, 0xFFFFFFFF]:
+        for word in [*range(0, 24, 2), 0xFFFFFFFF]:
             damaged = whole[:at] + word.to_bytes(4, "little") + whole[at + 4 :]
             try:
                 with time_limit(2):
