@@ -120,7 +120,9 @@ class Pair:
         return report
 
     def end(self) -> None:
-        self._process.communicate("\n", timeout=60)
+        """Lets it end. Calling it again does nothing."""
+        if self._process.returncode is None:
+            self._process.communicate("\n", timeout=60)
 
 
 @contextlib.contextmanager
