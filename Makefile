@@ -1,0 +1,119 @@
+# What a developer runs; 'make' alone lists it. Set-up that has been done is not repeated.
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+ARGS ?=
+
+BIN := .venv/bin
+STAMPS := build/stamps
+
+BPF_SOURCES := $(wildcard bpf/*.[ch]) build_bpf.py
+OBJECTS := $(foreach arch,x86_64 arm64,$(patsubst bpf/%.c,libagenttracer/bpf_objects/$(arch)/%.o,$(wildcard bpf/*.bpf.c)))
+EXTENSION := libagenttracer/binding/_libbpf.abi3.so
+EXTENSION_SOURCES := $(wildcard _cffi_build/*.[ch]) $(wildcard _cffi_build/*.py) setup.py
+PACKAGE := $(shell find libagenttracer -name '*.py' -o -name py.typed)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed 's/:.* ## /\t/' | expand -t 14
+
+# --- set-up ---------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(EXTENSION) $(OBJECTS) ## system packages, .venv/, BPF objects and the extension module
+
+.PHONY: build
+build: $(OBJECTS) $(EXTENSION) ## compile what has changed: BPF objects and the extension module
+
+$(STAMPS)/system: tools/system-packages.sh
+	tools/system-packages.sh $(PYTHON)
+	@mkdir -p $(@D) && touch $@
+
+.venv/pyvenv.cfg: | $(STAMPS)/system
+	$(PYTHON) -m venv .venv
+
+# One run makes all of them.
+$(OBJECTS) &: $(BPF_SOURCES) | .venv/pyvenv.cfg
+	$(BIN)/python build_bpf.py
+
+# An editable installation: it brings the Python packages, and compiles the extension where it lies.
+$(EXTENSION): $(EXTENSION_SOURCES) pyproject.toml .venv/pyvenv.cfg | $(OBJECTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+.PHONY: debug
+debug: setup ## objects and extension for debugging, and how to use them
+	BPF_CFLAGS='$(BPF_CFLAGS) -DDEBUG' $(BIN)/python build_bpf.py --force
+	@echo
+	@echo 'The objects are built with -DDEBUG. To see all that the tracer and libbpf do, run'
+	@echo '  $(BIN)/python -X dev -m libagenttracer ssl -vv -- COMMAND'
+	@echo "and for the programs' own messages read /sys/kernel/tracing/trace_pipe beside it."
+	@echo "'touch bpf/kernel.h && make build' builds the usual objects again."
+
+.PHONY: install
+install: setup ## install for all users into PREFIX (/usr/local), in a virtual environment of its own
+	$(PYTHON) -m venv --clear $(PREFIX)/lib/libagenttracer
+	$(PREFIX)/lib/libagenttracer/bin/python -m pip install --quiet --disable-pip-version-check .
+	mkdir -p $(PREFIX)/bin
+	ln -sf ../lib/libagenttracer/bin/libagenttracer $(PREFIX)/bin/libagenttracer
+
+# --- use and check --------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## see the plaintext of real TLS traffic: a local server, curl and Python (needs root)
+	$(BIN)/python -m demo.demo
+
+.PHONY: test
+test: setup ## run the tests; ARGS='-k name' chooses
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: setup ## benchmarks, then a report of what tracing costs (needs root)
+	$(BIN)/pytest benchmarks --benchmark-only $(ARGS)
+	$(BIN)/python -m benchmarks
+
+# --- wheel ----------------------------------------------------------------------------------------
+
+$(STAMPS)/wheel-tools: $(EXTENSION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[wheel]'
+	@mkdir -p $(@D) && touch $(EXTENSION) $@
+
+# In dist/, so that removing that folder removes it too.
+dist/.built: $(PACKAGE) $(OBJECTS) $(EXTENSION_SOURCES) pyproject.toml MANIFEST.in tools/build_wheel.py | $(STAMPS)/wheel-tools
+	$(BIN)/python tools/build_wheel.py
+	@touch $@
+
+.PHONY: wheel
+wheel: dist/.built ## build sdist and self-contained wheel into dist/, and check them
+	@ls -l dist
+
+.PHONY: test-wheel
+test-wheel: dist/.built ## install the wheel on each Python there is and trace with it (needs root)
+	$(BIN)/python -m tests.wheel.check $(ARGS)
+
+.PHONY: test-kernels
+test-kernels: dist/.built ## trace with the wheel on other kernels, in QEMU (needs root)
+	$(BIN)/python tests/kernels/job.py $(ARGS)
+
+# --- clean ----------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove what was built, but for .venv/ and downloaded kernels
+	rm -rf $(STAMPS) build/lib* build/temp* build/bdist* build/wheel dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
+	rm -rf libagenttracer/bpf_objects libagenttracer/binding/_libbpf.c $(EXTENSION)
+	find libagenttracer tests benchmarks demo tools _cffi_build -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove everything that is not in git: .venv/ and downloaded kernels too
+	rm -rf .venv build

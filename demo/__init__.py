@@ -1,0 +1,1 @@
+"""What the project does, shown on real traffic."""
