@@ -9,7 +9,7 @@ import sys
 import click
 
 from .. import __version__
-from ..errors import AgentTracerError, BindingError, OutputClosed
+from ..errors import AgentTracerError, BindingError, CommandError, OutputClosed
 from .replay import replay_command
 from .schema import schema_command
 from .ssl import ssl_command
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"libagenttracer: {error}", file=sys.stderr)
         if isinstance(error, BindingError) and error.log:
             logging.getLogger("libagenttracer").info("%s", error.log)
-        return EXIT_FAILED
+        return error.status if isinstance(error, CommandError) else EXIT_FAILED
 
 
 def _forget_stdout() -> None:

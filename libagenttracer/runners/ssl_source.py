@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..binding import Link, Object, Program, ProgramStats, supports_uprobe_multi
 from ..binding.programs import close_links
 from ..errors import AgentTracerError, BindingError, LibraryError, NotSupported
-from ..system.libraries import Library, mapped_libraries, open_library, system_libraries
+from ..system.libraries import Library, file_identity, mapped_libraries, open_library, system_libraries
 from ..system.processes import check_pid, check_pid_namespace, leader_comm, pids
 from .filters import Filter
 from .interface import ConnectionTotals, LibraryCoverage, LibraryTable
@@ -182,10 +182,12 @@ class SslSource:
         candidates = {path: path for path in system_libraries()} if system else {}
         candidates.update(mapped_libraries(among))
         for reach, path in candidates.items():
+            identity = file_identity(reach)
+            if identity is None or identity in self._known:
+                continue  # it has vanished, or it was looked at before
+            self._known.add(identity)
             try:
-                library = open_library(path, reach)
-                if library.identity not in self._known:
-                    self._attach(library)
+                self._attach(open_library(path, reach))
             except LibraryError as error:
                 self._problems[path] = error.reason
             except BindingError as error:

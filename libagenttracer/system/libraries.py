@@ -13,7 +13,7 @@ from ..errors import LibraryError
 from ..locators import ProbePoint, locate_openssl
 from .processes import executable_mappings
 
-__all__ = ["Library", "mapped_libraries", "open_library", "system_libraries"]
+__all__ = ["Library", "file_identity", "mapped_libraries", "open_library", "system_libraries"]
 
 # libssl.so.3, libssl.so.1.1, and the names that wheels give to bundled copies: libssl-8b66dd34.so.3
 _LIBSSL = re.compile(r"^libssl([-.][^/]*)?\.so(\.[0-9.]+)?$")
@@ -57,6 +57,15 @@ def open_library(path: str, reach: str = "") -> Library:
     except OSError as error:
         raise LibraryError(path, (error.strerror or str(error)).lower()) from error
     return Library(path, reach, (status.st_dev, status.st_ino), tuple(points))
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """(device, inode), None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def system_libraries() -> list[str]:

@@ -257,16 +257,16 @@ def test_odd_sizes_round_and_round(source: Source, ring: RingBuffer) -> None:
 
 
 @pytest.fixture(scope="module")
-def lasting_ring(
-    bpf_bytes: Callable[[str], bytes], target: Target
-) -> Iterator[tuple[RingBuffer, Target]]:
+def lasting_ring(bpf_bytes: Callable[[str], bytes], target: Target) -> Iterator[tuple[RingBuffer, Target]]:
     with ObjectSpec(bpf_bytes("ring"), name="ring").load() as item:
         item.programs["on_emit"].attach_uprobe(target.path, "target_emit", pid=os.getpid())
         with RingBuffer(item.maps["ring"]) as ring:
             yield ring, target
 
 
-STEPS = st.one_of(st.binary(max_size=300), st.integers(1, 12000), st.sampled_from(["discard", "read", "read 1"]))
+STEPS = st.one_of(
+    st.binary(max_size=300), st.integers(1, 12000), st.sampled_from(["discard", "read", "read 1"])
+)
 
 
 @given(steps=st.lists(STEPS, max_size=40))

@@ -10,7 +10,20 @@ from libagenttracer.events import Event, Loss, SslData, SslHandshake, SslSendfil
 
 __all__ = ["EVENTS", "LOSSES", "NUMBERS", "SSL_DATA", "SSL_HANDSHAKES", "SSL_SENDFILES", "TEXTS"]
 
-NASTY = ["", "\0", "a\0b", '"', "\\", "\x1b[2J", "\r\n", "\u2028", "\u202e", "\ufeff", "\U0001f600", "\x7f\x9b"]
+NASTY = [
+    "",
+    "\0",
+    "a\0b",
+    '"',
+    "\\",
+    "\x1b[2J",
+    "\r\n",
+    "\u2028",
+    "\u202e",
+    "\ufeff",
+    "\U0001f600",
+    "\x7f\x9b",
+]
 TEXTS = st.one_of(st.sampled_from(NASTY), st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 NUMBERS = st.integers(0, 2**63 - 1)
 PIDS = st.integers(1, 2**31 - 1)

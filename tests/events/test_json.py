@@ -98,7 +98,9 @@ def test_the_milliseconds_are_those_of_the_nanoseconds() -> None:
     assert ssl_data(timestamp_ns=1_999_999).timestamp == 1
 
 
-@pytest.mark.parametrize("payload", [b"\xff\xfe", b"a\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"])
+@pytest.mark.parametrize(
+    "payload", [b"\xff\xfe", b"a\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80"]
+)
 def test_bytes_that_are_no_utf8(payload: bytes) -> None:
     event = ssl_data(payload=payload)
     assert json.loads(to_json(event))["data"]["encoding"] == "base64"
@@ -121,7 +123,9 @@ def test_a_path_that_is_no_utf8_can_be_written() -> None:
 # types that this version does not know
 
 
-@given(st.dictionaries(TEXTS, st.one_of(TEXTS, st.integers(0, 2**53), st.none(), st.booleans(), st.lists(TEXTS))))
+@given(
+    st.dictionaries(TEXTS, st.one_of(TEXTS, st.integers(0, 2**53), st.none(), st.booleans(), st.lists(TEXTS)))
+)
 def test_an_unknown_type_is_kept(data: dict[str, Any]) -> None:
     envelope = {"id": "x", "timestamp": 2, "timestamp_ns": 2_500_000, "source": "new", "event_type": "newer"}
     event = from_json(json.dumps({**envelope, "data": data}))

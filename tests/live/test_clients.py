@@ -69,7 +69,10 @@ def test_client(name: str, path: str, body: bytes, server: LocalServer, tmp_path
 
 def test_ex_functions_are_shown_once(server: LocalServer, tmp_path: Path) -> None:
     events = traced(by_name("http", server.url + "/echo", server.ca_path, BODY), tmp_path)
-    assert {event.function for event in events if isinstance(event, SslData)} == {"SSL_write_ex", "SSL_read_ex"}
+    assert {event.function for event in events if isinstance(event, SslData)} == {
+        "SSL_write_ex",
+        "SSL_read_ex",
+    }
 
 
 def test_keep_alive_is_one_connection(server: LocalServer, tmp_path: Path) -> None:

@@ -29,7 +29,15 @@ def named(program: str, name: str, folder: Path) -> Path:
 
 
 def ask(curl: str | Path, server: LocalServer, text: str = "") -> list[str]:
-    return [str(curl), "-s", "--cacert", str(server.ca_path), f"{server.url}/bytes/10{text}", "-o", "/dev/null"]
+    return [
+        str(curl),
+        "-s",
+        "--cacert",
+        str(server.ca_path),
+        f"{server.url}/bytes/10{text}",
+        "-o",
+        "/dev/null",
+    ]
 
 
 def comms(runner: SslRunner, commands: Sequence[list[str]], **options: object) -> set[str]:
@@ -43,7 +51,9 @@ def comms(runner: SslRunner, commands: Sequence[list[str]], **options: object) -
 
 def test_by_name(server: LocalServer, tmp_path: Path) -> None:
     ours, other = named("curl", "lat-curl-a", tmp_path), named("curl", "lat-curl-b", tmp_path)
-    assert comms(SslRunner(comm="lat-curl-a,lat-none"), [ask(ours, server), ask(other, server)]) == {"lat-curl-a"}
+    assert comms(SslRunner(comm="lat-curl-a,lat-none"), [ask(ours, server), ask(other, server)]) == {
+        "lat-curl-a"
+    }
 
 
 def test_long_names_are_cut_as_the_kernel_cuts_them(server: LocalServer, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from .tracing import by_ssl, check_pair, pair, read, streams, tracer
 def test_captured_and_lost_is_sent(size: int, tls_pair: Path, tmp_path: Path) -> None:
     output = tmp_path / "trace.jsonl"
     count = 2000 if size < 100_000 else 200
-    with pair(tls_pair, "--size", str(size), "--count", str(count), "--rate", "1000", "--bio-bytes", "1M") as running:
+    with pair(
+        tls_pair, "--size", str(size), "--count", str(count), "--rate", "1000", "--bio-bytes", "1M"
+    ) as running:
         with tracer(running.pid, output, "--ring-size", "64K") as tracing:
             running.start()
             time.sleep(0.3)
@@ -73,7 +75,10 @@ def test_loss_at_the_end_is_told_while_running(tls_pair: Path) -> None:
             events, end_s = [], time.monotonic() + 10
             for batch in runner.batches():
                 events += batch
-                if sum(event.count for event in events if isinstance(event, Loss)) and time.monotonic() > end_s - 6:
+                if (
+                    sum(event.count for event in events if isinstance(event, Loss))
+                    and time.monotonic() > end_s - 6
+                ):
                     break
                 assert time.monotonic() < end_s
             lost = sum(event.count for event in events if isinstance(event, Loss))

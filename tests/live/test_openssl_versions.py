@@ -29,6 +29,8 @@ def test_bundled_library(wheel: Wheel, ex: bool, tmp_path: Path) -> None:
     data = [event for event in events if isinstance(event, SslData)]
     assert {event.library for event in data} == {str(bundled.libssl.resolve())}
     # in 3.3 SSL_write_ex jumps into SSL_write_ex2: the call that the program made is the one shown
-    assert {event.function for event in data} == ({"SSL_write_ex", "SSL_read_ex"} if ex else {"SSL_write", "SSL_read"})
+    assert {event.function for event in data} == (
+        {"SSL_write_ex", "SSL_read_ex"} if ex else {"SSL_write", "SSL_read"}
+    )
     if ex:
         assert ("SSL_write_ex2" in tracing["summary"]) == wheel.write_ex2

@@ -15,7 +15,18 @@ RUNS = {
     "one of 16 MiB": ["--size", "16M", "--count", "1", "--bio-bytes", "17M"],
     "one of 16 MiB, retried": ["--size", "16M", "--count", "1"],
     "300 of 1 MiB": ["--size", "1M", "--count", "300", "--rate", "25", "--bio-bytes", "2M"],
-    "64 connections": ["--size", "512", "--count", "75000", "--rate", "7500", "--threads", "8", "--connections", "8"],
+    "64 connections": [
+        "--size",
+        "512",
+        "--count",
+        "75000",
+        "--rate",
+        "7500",
+        "--threads",
+        "8",
+        "--connections",
+        "8",
+    ],
 }
 MAX_PSS_KIB = 100 * 1024
 
@@ -36,10 +47,14 @@ def test_everything_is_there(name: str, tls_pair: Path, tmp_path: Path) -> None:
     output.unlink()
 
 
-@pytest.mark.parametrize("size", [1, 127, 128, 129, 512, 513, 8192, 16384, 16385, 49152, 49153, 65536, 65537, 200_000])
+@pytest.mark.parametrize(
+    "size", [1, 127, 128, 129, 512, 513, 8192, 16384, 16385, 49152, 49153, 65536, 65537, 200_000]
+)
 def test_every_size_class(size: int, tls_pair: Path, tmp_path: Path) -> None:
     output = tmp_path / "trace.jsonl"
-    with pair(tls_pair, "--size", str(size), "--count", "7", "--ex", "--both", "--bio-bytes", "1M") as running:
+    with pair(
+        tls_pair, "--size", str(size), "--count", "7", "--ex", "--both", "--bio-bytes", "1M"
+    ) as running:
         with tracer(running.pid, output):
             report = running.go()
     check_pair(report, read(output))
