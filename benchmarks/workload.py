@@ -69,8 +69,10 @@ def empty_object() -> ObjectSpec:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "empty.bpf.o"
         subprocess.run(
-            ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", f"-D__TARGET_ARCH_{arch}", f"-I{ROOT}/bpf"]
-            + ["-c", str(Path(__file__).parent / "empty.bpf.c"), "-o", str(target)],
+            [
+                *["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", f"-D__TARGET_ARCH_{arch}"],
+                *[f"-I{ROOT}/bpf", "-c", str(Path(__file__).parent / "empty.bpf.c"), "-o", str(target)],
+            ],
             check=True,
             timeout=60,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import IO, Any
 
 from ..events import Event, to_json
@@ -24,7 +25,7 @@ class JsonLines:
     def __init__(self, target: str | os.PathLike[str] | IO[Any]) -> None:
         self._writer = LineWriter(target)
 
-    def write(self, events: list[Event]) -> None:
+    def write(self, events: Sequence[Event]) -> None:
         """Writes a batch; when it returns, the system has it."""
         lines = [to_json(event) for event in events]
         lines.append(b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from typing import IO, Any
 
 from ..events import Event, Loss, SslData, SslHandshake, SslSendfile, to_json
@@ -52,7 +53,7 @@ class Text:
         self._extra = extra
         self._max_bytes = max_bytes
 
-    def write(self, events: list[Event]) -> None:
+    def write(self, events: Sequence[Event]) -> None:
         """Writes a batch."""
         text = "".join(self.format(event) for event in events)
         self._writer.write(text.encode(errors="backslashreplace"))

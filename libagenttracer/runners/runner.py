@@ -7,7 +7,7 @@ import os
 import select
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -25,7 +25,7 @@ TICK_S = 1.0
 class Output(Protocol):
     """Where events go."""
 
-    def write(self, events: list[Event]) -> None:
+    def write(self, events: Sequence[Event]) -> None:
         """Takes a batch; raises OutputError."""
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class Runner(ABC):
 
     @abstractmethod
     def _tick(self, reader: RingReader, *, drained: bool, final: bool) -> list[Event]:
-        """Called about once a second (`drained`: the ring was empty), and finally when nothing more will come."""
+        """Called about once a second (`drained`: with the ring empty), and when nothing more will come."""
 
     @abstractmethod
     def _detach(self) -> None:

@@ -15,9 +15,9 @@ import pytest
 from construct import Bytes, Int8ul, Int16ul, Struct, this
 from hypothesis import given
 from hypothesis import strategies as st
+from libagenttracer.binding._libbpf import ffi, lib
 
 from libagenttracer.binding import Object, ObjectSpec, RingBuffer, record_class
-from libagenttracer.binding._libbpf import ffi, lib
 from libagenttracer.errors import LayoutError, RingError
 
 from ..conftest import Loader

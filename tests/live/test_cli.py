@@ -153,7 +153,7 @@ def test_without_privileges_it_says_what_is_missing() -> None:
         "import os, sys\n"
         "from libagenttracer.cli import main\n"
         "from libagenttracer.runners import ssl_source, tracking\n"
-        "import elftools.elf.elffile\n"
+        "import elftools.elf.elffile, encodings.ascii\n"
         # nobody may be unable to read the package: so it is read before
         "specs = {name: tracking.open_object(name) for name in ('track', 'ssl')}\n"
         "tracking.open_object = ssl_source.open_object = specs.pop\n"

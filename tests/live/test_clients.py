@@ -27,7 +27,7 @@ def traced(client: clients.Client, folder: Path) -> list[Event]:
         input=client.stdin,
         text=False,
     )
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == 0, done.stderr
     return read(output)
 
 

@@ -17,7 +17,18 @@ from .tracing import streams
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("features") / "features"
     source = Path(__file__).with_name("features.c")
-    command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source, "-lssl", "-lcrypto"]
+    command = [
+        "gcc",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-o",
+        str(program),
+        str(source),
+        "-lssl",
+        "-lcrypto",
+    ]
     subprocess.run(command, check=True)
     return program
 

@@ -21,9 +21,8 @@ def test_bundled_library(wheel: Wheel, ex: bool, tmp_path: Path) -> None:
     program = compile_tls_pair(tmp_path / "tls_pair", bundled)
     output = tmp_path / "trace.jsonl"
     arguments = ["--size", "5000", "--count", "40", "--both", *(["--ex"] if ex else [])]
-    with pair(program, *arguments) as running:
-        with tracer(running.pid, output) as tracing:
-            report = running.go()
+    with pair(program, *arguments) as running, tracer(running.pid, output) as tracing:
+        report = running.go()
     events = read(output)
     check_pair(report, events)
     data = [event for event in events if isinstance(event, SslData)]

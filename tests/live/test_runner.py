@@ -102,7 +102,9 @@ def test_in_a_thread(tls_pair: Path) -> None:
     seen: list[int] = []
     with pair(tls_pair, "--count", "50") as program:
         runner = trace_ssl(pid=program.pid)
-        thread = threading.Thread(target=lambda: seen.extend(event.data_len for event in runner))
+        thread = threading.Thread(
+            target=lambda: seen.extend(event.data_len for event in runner if isinstance(event, SslData))
+        )
         thread.start()
         program.go()
         runner.stop()
@@ -178,7 +180,7 @@ def test_privileges_can_be_dropped_after_the_start(tls_pair: Path) -> None:
         "from libagenttracer.runners.filters import Filter\n"
         "from libagenttracer.runners.ssl_decoder import SslDecoder\n"
         "from libagenttracer.runners.ssl_source import SslSource\n"
-        "source = SslSource(Filter.of(pid=program.pid), libraries=None, ring_bytes=1 << 20, handshake=False)\n"
+        "source = SslSource(Filter.of(pid=program.pid), libraries=None, ring_bytes=65536, handshake=False)\n"
         "decoder = SslDecoder(TracerIdentity(), source.libraries, source.ring_bytes)\n"
         "child = os.fork()\n"
         "if child == 0:\n"

@@ -52,11 +52,11 @@ def test_everything_is_there(name: str, tls_pair: Path, tmp_path: Path) -> None:
 )
 def test_every_size_class(size: int, tls_pair: Path, tmp_path: Path) -> None:
     output = tmp_path / "trace.jsonl"
-    with pair(
-        tls_pair, "--size", str(size), "--count", "7", "--ex", "--both", "--bio-bytes", "1M"
-    ) as running:
-        with tracer(running.pid, output):
-            report = running.go()
+    with (
+        pair(tls_pair, "--size", str(size), "--count", "7", "--ex", "--both", "--bio-bytes", "1M") as running,
+        tracer(running.pid, output),
+    ):
+        report = running.go()
     check_pair(report, read(output))
 
 

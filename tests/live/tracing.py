@@ -135,7 +135,7 @@ def pair(program: Path, *arguments: str, **options: Any) -> Iterator[Pair]:
 
 
 def check_pair(report: dict[str, Any], events: list[Event], *, losses: bool = False) -> None:
-    """Every stream of the program's report is in the events byte for byte (or, with losses, accounted for)."""
+    """Every stream of the program's report is in the events, byte for byte (with losses: accounted for)."""
     found = by_ssl(streams(events))
     truth = [item for item in report["connections"] if item["bytes"]]
     assert truth

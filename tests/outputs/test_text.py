@@ -26,12 +26,12 @@ CONTROLS = re.compile(
 
 @pytest.fixture(scope="module")
 def plain() -> Text:
-    return Text(open(os.devnull, "w"))  # noqa: SIM115
+    return Text(open(os.devnull, "w"))
 
 
 @pytest.fixture(scope="module")
 def extra() -> Text:
-    return Text(open(os.devnull, "w"), extra=True)  # noqa: SIM115
+    return Text(open(os.devnull, "w"), extra=True)
 
 
 def test_an_ordinary_event(plain: Text) -> None:
