@@ -82,7 +82,8 @@ def check() -> int:
             if name not in structs:
                 continue
             seen.add(name)
-            declared = [(field.name, field.offset, field.size) for field in fields_of(layout)]
+            # padding has no name here, and is called so there
+            declared = [(field.name or "reserved", field.offset, field.size) for field in fields_of(layout)]
             compiled = [(m.name, m.offset, -1 if m.flexible else m.size) for m in structs[name]]
             if problem := difference(declared, compiled):
                 problems.append(f"{path.relative_to(ROOT)}: struct {name}: {problem}")

@@ -16,7 +16,7 @@ from libagenttracer.runners.ssl_decoder import SslDecoder
 RECORDS = 256
 PAYLOAD = {"text": b'data: {"delta": "hello"}\n'.ljust(512, b" "), "binary": bytes(range(256)) * 2}
 SLOT_BYTES = 640
-HEADER = {"cpu": 0, "lost": 0, "time_ns": 10**12, "tgid": 4242, "tid": 4242, "start_ns": 10**9}
+HEADER = {"time_ns": 10**12, "tgid": 4242, "tid": 4242, "start_ns": 10**9}
 
 
 def ring(kind: str) -> tuple[memoryview, list[tuple[int, int]]]:

@@ -23,13 +23,12 @@ enum record_kind {
 
 /* In front of every record of every program. */
 struct record_header {
-	__u16 kind;
-	__u16 cpu;
-	__u32 lost;	/* records lost on this ring before this one, modulo 2^32 */
-	__u64 time_ns;	/* CLOCK_BOOTTIME */
+	__u32 kind;
 	__u32 tgid;
-	__u32 tid;
+	__u64 time_ns;	/* CLOCK_BOOTTIME */
 	__u64 start_ns; /* boot time at which the process started: with tgid, its identity */
+	__u32 tid;
+	__u32 reserved;
 };
 
 enum process_flags {

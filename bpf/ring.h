@@ -64,15 +64,14 @@ static __always_inline void count_loss(struct ring_control *control, enum loss_c
 		__sync_fetch_and_add(&control->lost[cause].bytes, bytes);
 }
 
-static __always_inline void fill_header(struct record_header *header, struct ring_control *control,
-					enum record_kind kind, __u64 time_ns, __u64 pid_tgid, __u64 start_ns)
+static __always_inline void fill_header(struct record_header *header, enum record_kind kind, __u64 time_ns,
+					__u64 pid_tgid, __u64 start_ns)
 {
 	header->kind = kind;
-	header->cpu = bpf_get_smp_processor_id();
-	header->lost = control->lost[LOSS_RING_FULL].records;
 	header->time_ns = time_ns;
 	header->tgid = pid_tgid >> 32;
 	header->tid = (__u32)pid_tgid;
+	header->reserved = 0;
 	header->start_ns = start_ns;
 }
 

@@ -232,11 +232,10 @@ static __always_inline struct frame *leave(struct pt_regs *ctx, struct thread_st
 	return frame;
 }
 
-static __always_inline void fill_common(struct ssl_common *common, struct ring_control *control,
-					enum record_kind kind, struct thread_state *thread,
-					struct transfer *transfer, __u64 pid_tgid)
+static __always_inline void fill_common(struct ssl_common *common, enum record_kind kind,
+					struct thread_state *thread, struct transfer *transfer, __u64 pid_tgid)
 {
-	fill_header(&common->header, control, kind, transfer->now_ns, pid_tgid, thread->start_ns);
+	fill_header(&common->header, kind, transfer->now_ns, pid_tgid, thread->start_ns);
 	common->ssl = transfer->frame.ssl;
 	common->generation_ns = transfer->generation_ns;
 	common->latency_ns = transfer->now_ns - transfer->frame.entered_ns;
@@ -314,7 +313,7 @@ __noinline int send_chunk(void)
 		count_loss(control, LOSS_RING_FULL, take);
 		return done + take < total;
 	}
-	fill_common(&record->common, control, RECORD_SSL_DATA, thread, transfer, pid_tgid);
+	fill_common(&record->common, RECORD_SSL_DATA, thread, transfer, pid_tgid);
 	if (fault) {
 		record->common.flags |= SSL_READ_FAULT;
 		count_loss(control, LOSS_READ_FAULT, take);
@@ -428,7 +427,7 @@ int sendfile_return(struct pt_regs *ctx)
 		count_loss(control, LOSS_RING_FULL, sent);
 		return 0;
 	}
-	fill_common(&record->common, control, RECORD_SSL_SENDFILE, thread, &thread->transfer, pid_tgid);
+	fill_common(&record->common, RECORD_SSL_SENDFILE, thread, &thread->transfer, pid_tgid);
 	record->offset = thread->transfer.offset;
 	record->sent_bytes = sent;
 	record->file_offset = thread->transfer.frame.moved_bytes;
@@ -464,7 +463,7 @@ int handshake_return(struct pt_regs *ctx)
 		count_loss(control, LOSS_RING_FULL, 0);
 		return 0;
 	}
-	fill_common(&record->common, control, RECORD_SSL_HANDSHAKE, thread, &thread->transfer, pid_tgid);
+	fill_common(&record->common, RECORD_SSL_HANDSHAKE, thread, &thread->transfer, pid_tgid);
 	record->return_value = (__s32)RETURN_VALUE(ctx);
 	record->calls = connection->handshake_calls;
 	record->handshake_ns = thread->transfer.now_ns - connection->handshake_began_ns;

@@ -139,7 +139,7 @@ __noinline int announce_process(void)
 	}
 	struct task_struct *parent = BPF_CORE_READ(leader, real_parent, group_leader);
 
-	fill_header(&record->header, control, RECORD_PROCESS, bpf_ktime_get_boot_ns(), pid_tgid, start_ns);
+	fill_header(&record->header, RECORD_PROCESS, bpf_ktime_get_boot_ns(), pid_tgid, start_ns);
 	record->parent_start_ns = BPF_CORE_READ(parent, start_boottime);
 	record->ppid = BPF_CORE_READ(parent, tgid);
 	record->exec_count = BPF_CORE_READ(leader, self_exec_id);

@@ -58,7 +58,7 @@ class Record:
     _offset: int
     _values: tuple[Any, ...]
 
-    def __init__(self, view: memoryview, offset: int = 0, length: int = -1) -> None:
+    def __init__(self, view: memoryview, offset: int, length: int) -> None:
         raise TypeError("derive a class with record_class()")
 
     def as_dict(self) -> dict[str, Any]:
@@ -114,16 +114,15 @@ def record_class(layout: construct.Struct, name: str) -> type[Any]:
 
     if tail is None:
 
-        def __init__(self: Any, view: memoryview, offset: int = 0, length: int = -1) -> None:
-            if 0 <= length < fixed_bytes:
+        def __init__(self: Any, view: memoryview, offset: int, length: int) -> None:
+            if length < fixed_bytes:
                 raise too_short(fixed_bytes, length)
             self._values = unpack_from(view, offset)
+
     else:
         length_index = places.index(tail.length_field)
 
-        def __init__(self: Any, view: memoryview, offset: int = 0, length: int = -1) -> None:
-            if length < 0:
-                length = len(view) - offset
+        def __init__(self: Any, view: memoryview, offset: int, length: int) -> None:
             if length < fixed_bytes:
                 raise too_short(fixed_bytes, length)
             self._values = values = unpack_from(view, offset)

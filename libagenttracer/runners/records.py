@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from construct import Bytes, Int16ul, Int32sl, Int32ul, Int64ul, Struct, this
+from construct import Bytes, Int16ul, Int32sl, Int32ul, Int64ul, Padding, Struct, this
 
 from ..binding.layout import record_class
 
@@ -88,13 +88,12 @@ class ReaderState(IntEnum):
 
 
 record_header = Struct(
-    "kind" / Int16ul,
-    "cpu" / Int16ul,
-    "lost" / Int32ul,
-    "time_ns" / Int64ul,
+    "kind" / Int32ul,
     "tgid" / Int32ul,
-    "tid" / Int32ul,
+    "time_ns" / Int64ul,
     "start_ns" / Int64ul,
+    "tid" / Int32ul,
+    Padding(4),
 )
 
 process_record = Struct(
@@ -147,7 +146,7 @@ ssl_sendfile_record = Struct(
     "index" / Int32ul,
 )
 
-connection_key = Struct("tgid" / Int32ul, "reserved" / Int32ul, "ssl" / Int64ul)
+connection_key = Struct("tgid" / Int32ul, Padding(4), "ssl" / Int64ul)
 
 connection = Struct(
     "generation_ns" / Int64ul,

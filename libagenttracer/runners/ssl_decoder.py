@@ -181,7 +181,7 @@ class SslDecoder:
         record = SslDataRecord(view, offset, length)
         # by position, as in the layout: one unpacking instead of twenty attribute look-ups
         (
-            _, _, _, time_ns, tgid, tid, start_ns,
+            _, tgid, time_ns, start_ns, tid,
             ssl, generation_ns, latency_ns, function, flags, library,
             stream_offset, call_bytes, call_offset, index, data_bytes, _,
         ) = record._values  # fmt: skip

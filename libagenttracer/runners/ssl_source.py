@@ -139,7 +139,10 @@ class SslSource:
         """The kernel's counts of all connections that it remembers."""
         assert self._object is not None
         for key, value in self._object.maps["connections"].items():
-            name, seen = ConnectionKey(memoryview(key)), Connection(memoryview(value))
+            name, seen = (
+                ConnectionKey(memoryview(key), 0, len(key)),
+                Connection(memoryview(value), 0, len(value)),
+            )
             yield ConnectionTotals(
                 name.tgid,
                 name.ssl,

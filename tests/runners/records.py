@@ -37,7 +37,7 @@ TGID, START_NS, SSL, GENERATION_NS = 100, 5_000, 0x7F00DEADBEEF, 77
 
 
 def header(kind: RecordKind, **changes: int) -> dict[str, int]:
-    fields = {"cpu": 1, "lost": 0, "time_ns": 1_000_000, "tgid": TGID, "tid": TGID + 1, "start_ns": START_NS}
+    fields = {"time_ns": 1_000_000, "tgid": TGID, "tid": TGID + 1, "start_ns": START_NS}
     return {"kind": kind, **fields, **{name: changes[name] for name in changes if name in fields}}
 
 
