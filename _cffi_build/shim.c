@@ -103,6 +103,9 @@ int lat_find_global(struct bpf_object *obj, const char *name, struct lat_global 
 				return -ERANGE;
 			out->address = values + variable->offset;
 			out->size = variable->size;
+			out->offset = variable->offset;
+			out->map_bytes = (uint32_t)map_bytes;
+			out->map_fd = bpf_map__fd(map);
 			out->read_only = strncmp(section, ".rodata", 7) == 0;
 			return 0;
 		}

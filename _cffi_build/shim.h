@@ -18,8 +18,11 @@ char *lat_log_take(size_t *size);
 void lat_log_free(char *text);
 
 struct lat_global {
-	void *address;
+	void *address;	/* of its initial value, in our memory */
 	uint32_t size;
+	uint32_t offset; /* in the map that holds it */
+	uint32_t map_bytes;
+	int map_fd;	/* -1 before loading */
 	bool read_only; /* in .rodata: fixed by loading */
 };
 /* 0, -ENOENT, or -ENODATA where the object has no BTF. */

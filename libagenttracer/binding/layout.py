@@ -58,7 +58,7 @@ class Record:
     _offset: int
     _values: tuple[Any, ...]
 
-    def __init__(self, view: memoryview, offset: int, length: int) -> None:
+    def __init__(self, view: memoryview, offset: int = 0, length: int = -1) -> None:
         raise TypeError("derive a class with record_class()")
 
     def as_dict(self) -> dict[str, Any]:
@@ -112,19 +112,27 @@ def record_class(layout: construct.Struct, name: str) -> type[Any]:
     def too_short(needed: int, length: int) -> LayoutError:
         return LayoutError(f"{name} needs {needed} bytes, the record has {length}")
 
+    def whole(view: memoryview, offset: int, length: int) -> int:
+        """Off the hot path: a length that was not given is all that there is; too short raises."""
+        if length < 0:
+            length = len(view) - offset
+        if length < fixed_bytes:
+            raise too_short(fixed_bytes, length)
+        return length
+
     if tail is None:
 
-        def __init__(self: Any, view: memoryview, offset: int, length: int) -> None:
+        def __init__(self: Any, view: memoryview, offset: int = 0, length: int = -1) -> None:
             if length < fixed_bytes:
-                raise too_short(fixed_bytes, length)
+                length = whole(view, offset, length)
             self._values = unpack_from(view, offset)
 
     else:
         length_index = places.index(tail.length_field)
 
-        def __init__(self: Any, view: memoryview, offset: int, length: int) -> None:
+        def __init__(self: Any, view: memoryview, offset: int = 0, length: int = -1) -> None:
             if length < fixed_bytes:
-                raise too_short(fixed_bytes, length)
+                length = whole(view, offset, length)
             self._values = values = unpack_from(view, offset)
             if values[length_index] > length - fixed_bytes:
                 raise too_short(fixed_bytes + values[length_index], length)

@@ -6,12 +6,13 @@ Two types, so that nothing can be set too late or used too early.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from ..errors import LoadError, MapError, MissingCapability, NotSupported, ObjectError, VerifierError
+from ..errors import LoadError, MapError, MissingCapability, ObjectError, VerifierError
 from ._libbpf import ffi, lib
 from .log import start_log, take_log
 from .maps import Map
@@ -38,6 +39,7 @@ class Globals:
         self._pointer = pointer
         self._subject = subject
         self._loaded = False
+        self._areas: dict[int, mmap.mmap] = {}
 
     def __getitem__(self, name: str) -> int:
         """The variable's value as an unsigned integer."""
@@ -53,19 +55,30 @@ class Globals:
         view[:] = raw
 
     def view(self, name: str) -> memoryview:
-        """The variable's memory, shared with the programs; valid until the object is closed."""
+        """The variable's memory, shared with the programs once they are loaded."""
         if self._pointer is None:
             raise ObjectError("use global", name, errno.EBADF, hint="its object has been closed")
         found = ffi.new("struct lat_global *")
         code = lib.lat_find_global(self._pointer, name.encode(), found)
         if code:
-            raise ObjectError("find global", name, code, hint=f"{self._subject} has no such variable")
-        view = memoryview(ffi.buffer(found.address, found.size))
-        return view.toreadonly() if found.read_only and self._loaded else view
+            raise ObjectError("find global", name, hint=f"{self._subject} has no such variable")
+        if not self._loaded or found.read_only:
+            view = memoryview(ffi.buffer(found.address, found.size))
+            return view.toreadonly() if self._loaded else view
+        # libbpf maps these itself only for generated skeletons, so that its copy is not what programs see
+        area = self._areas.get(found.map_fd)
+        if area is None:
+            area = self._areas[found.map_fd] = mmap.mmap(found.map_fd, found.map_bytes, flags=mmap.MAP_SHARED)
+        return memoryview(area)[found.offset : found.offset + found.size]
 
-    def _set_loaded(self, pointer: Any) -> None:
-        self._pointer = pointer
+    def set_loaded(self) -> None:
+        """Called by the object when it has been loaded."""
         self._loaded = True
+
+    def invalidate(self) -> None:
+        """Called by the object when it is closed."""
+        self._pointer = None
+        self._areas.clear()  # unmapped when the last view of them goes
 
 
 class MapSpec:
@@ -189,7 +202,7 @@ class Object:
         self._pointer = pointer
         self.links: list[Link] = []
         self.globals = globals_
-        self.globals._set_loaded(pointer)
+        self.globals.set_loaded()
         self.maps: Mapping[str, Map] = {
             map_name: Map(
                 map_name,
@@ -232,7 +245,7 @@ class Object:
             map_.invalidate()
         for program in self.programs.values():
             program.invalidate()
-        self.globals._pointer = None
+        self.globals.invalidate()
         ffi.release(pointer)
 
 
@@ -257,7 +270,10 @@ def _names(program: Any) -> tuple[str, str]:
 
 def _raise_load_error(name: str, code: int, log: str) -> None:
     if not os.path.exists("/sys/kernel/btf/vmlinux") and "BTF" in log:
-        raise NotSupported("BTF (CONFIG_DEBUG_INFO_BTF)", "5.4 built with it", code, log)
+        hint = "no /sys/kernel/btf/vmlinux: the kernel has no CONFIG_DEBUG_INFO_BTF, or /sys is not mounted"
+        raise LoadError("load", name, code, log, hint)
+    if -code in (errno.EMFILE, errno.ENFILE):
+        raise LoadError("load", name, code, log, "raise the limit of open files (ulimit -n)")
     missing = missing_for_bpf()
     if -code in (errno.EPERM, errno.EACCES) and missing:
         raise MissingCapability(f"load {name}", missing, log)

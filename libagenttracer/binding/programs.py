@@ -77,8 +77,12 @@ def close_links(links: Sequence[Link]) -> None:
         for link in links:
             link.close()
         return
-    with ThreadPoolExecutor(max_workers=32) as pool:
-        list(pool.map(lambda link: link.close(), links))
+    try:
+        with ThreadPoolExecutor(max_workers=32) as pool:
+            list(pool.map(lambda link: link.close(), links))
+    except RuntimeError:  # no more threads to be had: one after the other
+        for link in links:
+            link.close()
 
 
 class ProgramStats(NamedTuple):

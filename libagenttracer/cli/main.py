@@ -33,7 +33,7 @@ cli.add_command(replay_command)
 cli.add_command(schema_command)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  # one for each kind of end
     """Runs the command line; returns the exit status."""
     logging.basicConfig(stream=sys.stderr, format="libagenttracer: %(message)s", level=logging.WARNING)
     try:
@@ -54,8 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, BindingError) and error.log:
             logging.getLogger("libagenttracer").info("%s", error.log)
         return error.status if isinstance(error, CommandError) else EXIT_FAILED
+    except OSError as error:
+        print(f"libagenttracer: {error}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _forget_stdout() -> None:
     """Nobody reads stdout any more: keep Python from complaining when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,13 +48,13 @@ SIZE = _Size()
 USER_ID = _UserId()
 
 
-def make_output(path: str | None, form: str, *, extra: bool) -> Output:
+def make_output(path: str | None, form: str, *, extra: bool, unless: tuple[int, int] | None = None) -> Output:
     """The output that the options ask for. "auto": text on a terminal, JSON Lines in a pipe or file."""
     target: Any = path if path is not None and path != "-" else sys.stdout
-    terminal = target is sys.stdout and sys.stdout.isatty()
+    terminal = target is sys.stdout and target is not None and target.isatty()
     if form == "json" or (form == "auto" and not terminal):
-        return JsonLines(target)
-    return Text(target, color=terminal, extra=extra)
+        return JsonLines(target, unless=unless)
+    return Text(target, color=terminal, extra=extra, unless=unless)
 
 
 def set_verbosity(level: int) -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from ..runners.replay import Replay
+from ..system.libraries import file_identity
 from .options import make_output
 
 __all__ = ["replay_command"]
@@ -25,7 +26,9 @@ BATCH_EVENTS = 256
 def replay_command(file: str, form: str, extra: bool, output: str | None, strict: bool) -> int:
     """Read a recording (JSON Lines; - is standard input) back into events and show them."""
     recording = Replay(file, strict=strict)
-    target = make_output(output, form, extra=extra)
+    target = make_output(
+        output, form, extra=extra, unless=file_identity("/dev/stdin" if file == "-" else file)
+    )
     batch = []
     try:
         for event in recording:
@@ -38,6 +41,9 @@ def replay_command(file: str, form: str, extra: bool, output: str | None, strict
     finally:
         target.close()
     if recording.skipped:
-        print(f"libagenttracer: {recording.skipped} lines were no events", file=sys.stderr)
+        lines = (
+            "1 line was no event" if recording.skipped == 1 else f"{recording.skipped} lines were no events"
+        )
+        print(f"libagenttracer: {lines}", file=sys.stderr)
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import OutputClosed
+from ..errors import OutputClosed, OutputError
 from ..runners.runner import Stats
 from ..runners.ssl import DEFAULT_RING_BYTES, SslRunner
 from ..system.launch import caller
@@ -90,6 +91,8 @@ def ssl_command(
     descendants from the first byte on. The output is not redacted.
     """
     set_verbosity(verbose)
+    if for_s is not None and not math.isfinite(for_s):
+        raise click.UsageError("--for takes a number of seconds")
     if user and not command:
         raise click.UsageError("--as goes with -- COMMAND")
     try:
@@ -122,17 +125,19 @@ def _run(runner: SslRunner, for_s: float | None, nice: int, *, quiet: bool, anno
     if announce and not quiet:
         probed = [item.path for item in runner.stats.libraries if not item.problem]
         print(f"tracing {', '.join(probed) or 'no library yet'}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    closed = False
+    problem: OutputError | None = None
     try:
-        stats = runner.run(for_s)
-    except OutputClosed:
-        closed, stats = True, runner.stats
+        runner.run(for_s)
+    except OutputError as error:
+        problem = error
     if not quiet:
-        print(summary(stats, time.monotonic() - began_s), file=sys.stderr)
-    status = runner.exit_status
-    if closed and status is None:
-        raise OutputClosed("")
-    return status or 0
+        print(summary(runner.stats, time.monotonic() - began_s), file=sys.stderr)
+    if problem is not None:
+        if runner.launched is not None:
+            runner.launched.wait()  # untraced from here on, but it still gets our signals
+        if not isinstance(problem, OutputClosed) or runner.launched is None:
+            raise problem
+    return runner.exit_status or 0
 
 
 def _handle_signals(runner: SslRunner) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import operator
 from base64 import b64decode
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -128,7 +128,7 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 class _Head(msgspec.Struct):
     id: str
-    timestamp_ns: int
+    timestamp_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     source: str
     event_type: str
     data: msgspec.Raw

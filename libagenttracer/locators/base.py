@@ -51,8 +51,10 @@ def symbol_offsets(
     try:
         elf = ELFFile(io.BufferedReader(_Stream(image)))
         wanted = MACHINES.get(machine, machine)
-        if elf["e_machine"] != wanted or elf.elfclass != 64:
-            raise LibraryError(path, f"made for {elf['e_machine']} ({elf.elfclass} bits), this is {machine}")
+        if elf.elfclass != 64:
+            raise LibraryError(path, "a 32-bit library: only 64-bit ones can be probed")
+        if elf["e_machine"] != wanted:
+            raise LibraryError(path, f"made for {elf['e_machine']}, this is {machine}")
         loads = [segment.header for segment in elf.iter_segments("PT_LOAD")]
         found = {}
         for name, address in _defined(elf, frozenset(names)).items():

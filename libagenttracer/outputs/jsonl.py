@@ -17,13 +17,16 @@ class JsonLines:
 
     Args:
         target: a path, or an open file.
+        unless: (device, inode) of a file that is being read, and so must not be written.
 
     Raises:
         OutputError: it cannot be written.
     """
 
-    def __init__(self, target: str | os.PathLike[str] | IO[Any]) -> None:
-        self._writer = LineWriter(target)
+    def __init__(
+        self, target: str | os.PathLike[str] | IO[Any] | None, *, unless: tuple[int, int] | None = None
+    ) -> None:
+        self._writer = LineWriter(target, unless=unless)
 
     def write(self, events: Sequence[Event]) -> None:
         """Writes a batch; when it returns, the system has it."""

@@ -38,17 +38,19 @@ class Text:
         color: with ANSI colours.
         extra: user, thread, latency, place in the connection and library too.
         max_bytes: of each payload, how much is shown; the rest is mentioned.
+        unless: (device, inode) of a file that is being read, and so must not be written.
     """
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | IO[Any],
+        target: str | os.PathLike[str] | IO[Any] | None,
         *,
         color: bool = False,
         extra: bool = False,
         max_bytes: int = 16384,
+        unless: tuple[int, int] | None = None,
     ) -> None:
-        self._writer = LineWriter(target)
+        self._writer = LineWriter(target, unless=unless)
         self._color = color
         self._extra = extra
         self._max_bytes = max_bytes

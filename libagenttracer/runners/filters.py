@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
@@ -78,8 +79,8 @@ class Filter:
 
     def comm_keys(self) -> list[bytes]:
         """The comms as keys of the kernel's map."""
-        return [name.encode()[:COMM_MAX_BYTES].ljust(16, b"\0") for name in sorted(self.comms)]
+        return [os.fsencode(name)[:COMM_MAX_BYTES].ljust(16, b"\0") for name in sorted(self.comms)]
 
     def cut_comms(self) -> frozenset[str]:
         """The comms as /proc shows them."""
-        return frozenset(key.rstrip(b"\0").decode(errors="replace") for key in self.comm_keys())
+        return frozenset(os.fsdecode(key.rstrip(b"\0")) for key in self.comm_keys())

@@ -14,6 +14,7 @@ from ..events import Event, from_json
 __all__ = ["Replay", "replay"]
 
 logger = logging.getLogger("libagenttracer.replay")
+_SHOWN = 5
 
 
 class Replay:
@@ -61,7 +62,8 @@ class Replay:
                 if self._strict:
                     raise problem from error
                 self.skipped += 1
-                logger.warning("%s", problem)
+                # the first ones are enough to see what is wrong; the count says the rest
+                logger.log(logging.WARNING if self.skipped <= _SHOWN else logging.DEBUG, "%s", problem)
                 continue
             yield event
 

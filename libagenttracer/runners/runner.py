@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import time
@@ -74,6 +75,7 @@ class Runner(ABC):
         self._stopping = False
         self._finished = False
         self._next_tick_s = 0.0
+        self._end_s = math.inf
         self._events = 0
         self._last_stats = Stats()
         self._command: Launched | None = None
@@ -203,7 +205,7 @@ class Runner(ABC):
                 if self._finished:
                     return
                 if not had_some:
-                    self._wait(reader.before_waiting())
+                    self._wait(min(reader.before_waiting(), max(0.0, self._end_s - time.monotonic())))
         finally:
             self.close()
 
@@ -296,13 +298,13 @@ class Runner(ABC):
         Raises:
             OutputError: an output failed; the others are closed properly.
         """
-        end_s = None if for_s is None else time.monotonic() + for_s
+        end_s = self._end_s = math.inf if for_s is None else time.monotonic() + for_s
         try:
             for batch in self.batches():
                 if batch:
                     for output in self._outputs:
                         output.write(batch)
-                if end_s is not None and time.monotonic() >= end_s:
+                if time.monotonic() >= end_s:
                     self.stop()
         finally:
             self.close()

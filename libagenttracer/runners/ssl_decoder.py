@@ -34,19 +34,20 @@ _WRITTEN, _JOINED_LATE, _READ_FAULT = int(SslFlag.WRITTEN), int(SslFlag.JOINED_L
 
 
 class _Process:
-    __slots__ = ("comm", "exe", "ppid", "uid")
+    __slots__ = ("comm", "exe", "ppid", "uid", "used")
 
     def __init__(self, ppid: int, uid: int, comm: str, exe: str) -> None:
         self.ppid = ppid
         self.uid = uid
         self.comm = comm
         self.exe = exe
+        self.used = 0
 
 
 class _Connection:
     """What has come of a connection; index 0: read, 1: written."""
 
-    __slots__ = ("bytes", "generation_ns", "id", "process", "records", "unsettled")
+    __slots__ = ("bytes", "generation_ns", "id", "process", "records", "unsettled", "used")
 
     def __init__(self, tgid: int, ssl: int, generation_ns: int, process: _Process) -> None:
         self.id = f"{tgid}-{ssl:x}-{generation_ns:x}"
@@ -55,6 +56,7 @@ class _Connection:
         self.records = [0, 0]
         self.bytes = [0, 0]
         self.unsettled: ConnectionTotals | None = None
+        self.used = 0
 
 
 _UNKNOWN = _Process(0, 0, "", "")
@@ -129,6 +131,9 @@ class SslDecoder:
         return events
 
     def _settle_connection(self, seen: ConnectionTotals, events: list[Event], final: bool) -> None:
+        known = self._connections.get((seen.tgid, seen.ssl))
+        if not final and known is not None and known.generation_ns != seen.generation_ns:
+            return  # the address is used again, and records of its last use may still come
         connection = self._connection(seen.tgid, seen.ssl, seen.generation_ns, None)
         if seen.read_records <= connection.records[0] and seen.written_records <= connection.records[1]:
             return
@@ -168,13 +173,14 @@ class SslDecoder:
         parts = bytes(record.exe).split(b"\0")[:-1]
         path = b"/" + b"/".join(reversed(parts)) if parts else b""
         if len(self._processes) >= MAX_PROCESSES:
-            _drop_oldest(self._processes)
+            _drop_idle(self._processes)
         known = self._processes.get((record.tgid, record.start_ns))
         process = known or _Process(0, 0, "", "")
         process.ppid = record.ppid
         process.uid = record.uid
         process.comm = record.comm.rstrip(b"\0").decode(errors="replace")
         process.exe = path.decode(errors="replace")
+        process.used = self.records
         self._processes[record.tgid, record.start_ns] = process
 
     def _on_data(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
@@ -190,7 +196,7 @@ class SslDecoder:
             connection = self._connection(tgid, ssl, generation_ns, None)
         process = connection.process
         if process is _UNKNOWN:
-            process = connection.process = self._processes.get((tgid, start_ns), _UNKNOWN)
+            process = connection.process = self._process(tgid, start_ns)
         way = flags & _WRITTEN
         timestamp_ns = time_ns + self._identity.epoch_offset_ns
         self._last_ns = time_ns
@@ -198,6 +204,7 @@ class SslDecoder:
             self._gap(connection, tgid, way, index, stream_offset, timestamp_ns, events)
         connection.records[way] = index + 1
         connection.bytes[way] = stream_offset + data_bytes
+        connection.used = self.records
         payload = bytes(record.payload)
         self.payload_bytes += len(payload)
         split = call_bytes != data_bytes
@@ -243,7 +250,7 @@ class SslDecoder:
 
     def _on_handshake(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslHandshakeRecord(view, offset, length)
-        process = self._processes.get((record.tgid, record.start_ns), _UNKNOWN)
+        process = self._process(record.tgid, record.start_ns)
         connection = self._connection(record.tgid, record.ssl, record.generation_ns, process)
         self._last_ns = record.time_ns
         events.append(
@@ -271,7 +278,7 @@ class SslDecoder:
 
     def _on_sendfile(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslSendfileRecord(view, offset, length)
-        process = self._processes.get((record.tgid, record.start_ns), _UNKNOWN)
+        process = self._process(record.tgid, record.start_ns)
         connection = self._connection(record.tgid, record.ssl, record.generation_ns, process)
         timestamp_ns = record.time_ns + self._identity.epoch_offset_ns
         self._last_ns = record.time_ns
@@ -303,12 +310,18 @@ class SslDecoder:
             )
         )
 
+    def _process(self, tgid: int, start_ns: int) -> _Process:
+        process = self._processes.get((tgid, start_ns), _UNKNOWN)
+        process.used = self.records
+        return process
+
     def _connection(self, tgid: int, ssl: int, generation_ns: int, process: _Process | None) -> _Connection:
         connection = self._connections.get((tgid, ssl))
         if connection is None or connection.generation_ns != generation_ns:
             if len(self._connections) >= MAX_CONNECTIONS:
-                _drop_oldest(self._connections)
+                _drop_idle(self._connections)
             connection = _Connection(tgid, ssl, generation_ns, process or _UNKNOWN)
+            connection.used = self.records
             self._connections[tgid, ssl] = connection
         return connection
 
@@ -363,7 +376,7 @@ class SslDecoder:
         )
 
 
-def _drop_oldest(table: dict[Any, Any]) -> None:
-    """Makes room: an eighth of the table, what was added first."""
-    for key in list(table)[: len(table) // 8]:
+def _drop_idle(table: dict[Any, Any]) -> None:
+    """Makes room: an eighth of the table, what has not been used for longest."""
+    for key in sorted(table, key=lambda key: table[key].used)[: len(table) // 8]:
         del table[key]

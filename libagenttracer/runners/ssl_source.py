@@ -176,10 +176,10 @@ class SslSource:
         return by_name | self.matched_pids()
 
     def _young_pids(self) -> Iterable[int]:
-        """Wanted processes not looked at often yet: a library may be mapped a while after the start."""
+        """Wanted processes: new ones each time, as a library may be mapped late; old ones now and then."""
         current = set(self._wanted_pids())
         self._scanned = {pid: self._scanned.get(pid, 0) + 1 for pid in current}
-        return [pid for pid, times in self._scanned.items() if times <= 10]
+        return [pid for pid, times in self._scanned.items() if times <= 10 or times % 10 == 0]
 
     def _discover(self, among: Iterable[int], *, system: bool) -> None:
         candidates = {path: path for path in system_libraries()} if system else {}

@@ -6,8 +6,9 @@ import os
 import struct
 from importlib import resources
 
-from ..binding import Object, ObjectSpec
+from ..binding import ObjectSpec
 from ..errors import NoSuchProcess, ObjectError
+from ..system.processes import in_initial_pid_namespace
 from .filters import Filter
 
 __all__ = ["Tracking", "open_object", "round_ring_bytes"]
@@ -52,7 +53,12 @@ def open_object(name: str) -> ObjectSpec:
         raise ObjectError(
             "read object", str(file), error.errno or 0, hint="the installation is damaged: install it again"
         ) from error
-    return ObjectSpec(data, name=name)
+    try:
+        return ObjectSpec(data, name=name)
+    except ObjectError as error:
+        raise ObjectError(
+            "read object", str(file), log=error.log, hint="the installation is damaged: install it again"
+        ) from error
 
 
 class Tracking:
@@ -78,7 +84,8 @@ class Tracking:
         spec.globals["filter_uid"] = self.filter.uid or 0
         spec.globals["wake_bytes"] = self.ring_bytes // 4
         # when everything is traced, not what the tracer itself does
-        spec.globals["ignored_tgid"] = os.getpid() if self.filter.everything else 0
+        ignore = self.filter.everything and in_initial_pid_namespace()
+        spec.globals["ignored_tgid"] = os.getpid() if ignore else 0
 
     def join(self, spec: ObjectSpec) -> ObjectSpec:
         """Makes another object use this one's ring, filter and processes; load it afterwards."""
@@ -124,9 +131,3 @@ class Tracking:
     def close(self) -> None:
         """Detaches and frees everything."""
         self.object.close()
-
-
-def close_all(objects: list[Object]) -> None:
-    """Closes several objects, the last one first."""
-    for item in reversed(objects):
-        item.close()

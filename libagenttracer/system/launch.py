@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import signal
 from collections.abc import Sequence
 
-from ..errors import CommandError
+from ..errors import CommandError, TargetError
 
 __all__ = ["Launched", "caller", "launch"]
 
@@ -81,22 +82,22 @@ def launch(command: Sequence[str], *, user: str | None = None) -> Launched:
         user: whose rights it gets (its groups and home directory too); None keeps ours.
 
     Raises:
-        CommandError: no such user. That the program cannot run shows in `Launched.go()`.
+        TargetError: no such user. That the program cannot run shows in `Launched.go()`.
     """
     account = None
     if user is not None:
         try:
             account = pwd.getpwnam(user)
         except KeyError:
-            raise CommandError(f"{command[0]} as unknown user {user}", 22) from None
+            raise TargetError(f"there is no user {user!r}") from None
     gate_read, gate_write = os.pipe()
     failure_read, failure_write = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             _become(command, account, gate_read, (gate_write, failure_read))
-        except OSError as error:
-            os.write(failure_write, str(error.errno).encode())
+        except (OSError, ValueError) as error:
+            os.write(failure_write, str(getattr(error, "errno", None) or errno.ENOENT).encode())
         finally:
             os._exit(127)
     os.close(gate_read)

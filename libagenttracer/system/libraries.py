@@ -6,6 +6,7 @@ import glob
 import mmap
 import os
 import re
+import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -48,12 +49,15 @@ def open_library(path: str, reach: str = "") -> Library:
     """
     reach = reach or path
     try:
-        with open(reach, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not os.path.isfile(reach) or not status.st_size:
+        fd = os.open(reach, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a FIFO must not wait
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or not status.st_size:
                 raise LibraryError(path, "not an ELF file")
-            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as image:
+            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as image:
                 points = locate_openssl(image, path=path, machine=os.uname().machine)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise LibraryError(path, (error.strerror or str(error)).lower()) from error
     return Library(path, reach, (status.st_dev, status.st_ino), tuple(points))

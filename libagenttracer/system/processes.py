@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 from ..errors import NoSuchProcess, TargetError
 
-__all__ = ["MappedFile", "check_pid", "check_pid_namespace", "executable_mappings", "leader_comm", "pids"]
+__all__ = [
+    "MappedFile",
+    "check_pid",
+    "check_pid_namespace",
+    "executable_mappings",
+    "in_initial_pid_namespace",
+    "leader_comm",
+    "pids",
+]
 
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/uapi/linux/nsfs.h, PROC_PID_INIT_INO
 
@@ -48,18 +56,27 @@ def check_pid(pid: int) -> None:
 
 def check_pid_namespace() -> None:
     """Raises TargetError inside a pid namespace: a pid there is another process's for the kernel."""
-    if os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
+    if not in_initial_pid_namespace():
         raise TargetError(
-            "this process is in a pid namespace of its own (a container): choosing by pid would hit other "
-            "processes; run it in the host's (docker run --pid=host), or choose by name (-c)"
+            "this process is in a pid namespace of its own (a container), where processes have other pids "
+            "than for the kernel: a pid or a command cannot be traced from here; run the tracer in the host's "
+            "(docker run --pid=host), or choose by name (-c)"
         )
+
+
+def in_initial_pid_namespace() -> bool:
+    """Whether pids here are the kernel's own. Raises TargetError without /proc."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+    except OSError as error:
+        raise TargetError("/proc is not mounted: processes cannot be found without it") from error
 
 
 def leader_comm(pid: int) -> str | None:
     """The name of the process's first thread, as the kernel keeps it (15 bytes at most)."""
     try:
         with open(f"/proc/{pid}/comm", "rb") as comm:
-            return comm.read().rstrip(b"\n").decode(errors="replace")
+            return os.fsdecode(comm.read().rstrip(b"\n"))
     except OSError:
         return None
 

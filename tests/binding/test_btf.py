@@ -50,6 +50,7 @@ def test_a_damaged_object_raises_one_error_only(bpf_bytes: Callable[[str], bytes
     """Every word of the types becomes several numbers: sizes, kinds, references to itself, …"""
     whole = bpf_bytes("shapes")
     section = ELFFile(io.BytesIO(whole)).get_section_by_name(".BTF")
+    assert section is not None
     begin = section["sh_offset"]
     refused = 0
     for at in range(begin, begin + 400, 4):

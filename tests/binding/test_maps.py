@@ -82,9 +82,9 @@ def test_deleting_while_iterating_ends(load: Loader) -> None:
     map_ = load("maps").maps["hash"]
     for key in range(16):
         map_[u32(key)] = u64(key)
-    for key in map_:
-        if key in dict.fromkeys(map_):
-            del map_[key]
+    for key_seen in map_:
+        if map_.get(key_seen) is not None:
+            del map_[key_seen]
     assert list(map_) == []
 
 

@@ -129,7 +129,7 @@ def test_a_lease_lends_records_in_place(source: Source) -> None:
             assert (first.text, second.text) == (b"hi", b"x")
             assert [length for _, length in lease.spans()] == [5, 4]
             offset, length = next(lease.spans())
-            assert lease.view[offset : offset + length] == b"\x01\x00\x02hi"
+            assert bytes(lease.view[offset : offset + length]) == b"\x01\x00\x02hi"
             assert lease.view.readonly
         assert first.number == 1, "numbers were read when the record was made"
         with pytest.raises(ValueError, match="released"):

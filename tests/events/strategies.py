@@ -104,7 +104,8 @@ def ssl_data(**changes: object) -> SslData:
     """An ordinary event, with some fields changed."""
     fields: dict[str, object] = {
         "id": str(uuid.UUID(int=1)), "timestamp_ns": 1_640_995_200_123_456_789, "source": "ssl", "pid": 1234,
-        "tid": 1235, "ppid": 1, "uid": 1000, "comm": "python", "exe": "/usr/bin/python3", "direction": "write",
+        "tid": 1235, "ppid": 1, "uid": 1000, "comm": "python", "exe": "/usr/bin/python3",
+        "direction": "write",
         "data_len": 5, "offset": 10, "connection_id": "1234-7f00-1", "function": "SSL_write",
         "latency_ns": 2500, "library": "/usr/lib/libssl.so.3", "payload": b"hello",
     }  # fmt: skip

@@ -6,7 +6,6 @@ import base64
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -303,7 +302,11 @@ def test_a_type_of_somebody_else(event: Event) -> None:
 
 def test_a_name_can_be_registered_once() -> None:
     with pytest.raises(ValueError, match="'ssl_data' is registered for SslData"):
-        event_type("ssl_data")(msgspec.defstruct("Other", [("a", int)], bases=(Event,), frozen=True))
+
+        @event_type("ssl_data")
+        class Other(Event, frozen=True):
+            a: int
+
     assert event_types()["ssl_data"] is SslData
 
 

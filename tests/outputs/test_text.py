@@ -6,6 +6,7 @@ import io
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,17 +60,17 @@ def test_parts_and_incomplete_events_say_so(plain: Text) -> None:
 
 
 def test_events_of_other_kinds(plain: Text) -> None:
-    who = {
+    who: dict[str, Any] = {
         "id": "i", "timestamp_ns": 0, "source": "ssl", "pid": 7, "tid": 7, "ppid": 1, "uid": 0,
         "comm": "curl", "exe": "", "connection_id": "c", "latency_ns": 0, "library": "",
     }  # fmt: skip
     handshake = SslHandshake(
         **who, function="SSL_connect", result="ok", return_value=1, calls=3, handshake_ns=2_500_000
-    )  # type: ignore[arg-type]
+    )
     assert "curl[7] handshake ok (SSL_connect) 2.5 ms, 3 calls  [c]\n" in plain.format(handshake)
     sendfile = SslSendfile(
         **who, function="SSL_sendfile", direction="write", data_len=10, offset=0, fd=5, file_offset=99
-    )  # type: ignore[arg-type]
+    )
     assert "SSL_sendfile 10 bytes from fd 5 at 99" in plain.format(sendfile)
     loss = Loss("i", 0, "ssl", "ring_full", 3, 42, 7, "curl", "c", "read", 1000)
     assert plain.format(loss).endswith(" LOST 3 records, 42 bytes (ring_full) on c, read at 1000\n")

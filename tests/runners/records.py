@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from libagenttracer.events import Event, Loss, SslData
@@ -121,7 +123,7 @@ def sendfile(sent_bytes: int, *, index: int, offset: int, **changes: int) -> byt
     return raw
 
 
-def losses(**counts: tuple[int, int]) -> dict[LossCause, LossCount]:
+def losses(counts: Mapping[str, tuple[int, int]]) -> dict[LossCause, LossCount]:
     """The kernel's counters: those given, the others zero."""
     return {cause: LossCount(*counts.get(cause.name.lower(), (0, 0))) for cause in LossCause}
 
@@ -132,7 +134,11 @@ def totals(
     """What the kernel counted on a connection; for each direction records and bytes."""
     fields = {"tgid": TGID, "ssl": SSL, "generation_ns": GENERATION_NS, **changes}
     return ConnectionTotals(
-        read_records=read[0], read_bytes=read[1], written_records=written[0], written_bytes=written[1], **fields
+        read_records=read[0],
+        read_bytes=read[1],
+        written_records=written[0],
+        written_bytes=written[1],
+        **fields,
     )
 
 
@@ -157,9 +163,15 @@ class Bench:
         return self.decoder.decode(memoryview(self.memory).toreadonly(), spans, begin)
 
     def settle(
-        self, *seen: ConnectionTotals, final: bool = False, **counts: tuple[int, int]
+        self,
+        *seen: ConnectionTotals,
+        final: bool = False,
+        ring_full: tuple[int, int] = (0, 0),
+        counts: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     ) -> list[Event]:
-        return self.decoder.settle(losses(**counts), seen, final=final)
+        """Settles with these totals; the kernel's counters are records and bytes by cause."""
+        counters = losses({"ring_full": ring_full, **counts})
+        return self.decoder.settle(counters, seen, final=final)
 
 
 def only_data(events: list[Event]) -> list[SslData]:
@@ -170,4 +182,3 @@ def only_data(events: list[Event]) -> list[SslData]:
 def only_losses(events: list[Event]) -> list[Loss]:
     assert all(isinstance(event, Loss) for event in events), events
     return [event for event in events if isinstance(event, Loss)]
-

@@ -79,7 +79,11 @@ def test_names_are_cut_as_the_kernel_cuts_them() -> None:
     assert filter_.cut_comms() == {"a name that is ", "exactly15bytes!", "short"}
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), max_size=9))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1), max_size=9
+    )
+)
 def test_any_name_makes_a_key_of_sixteen_bytes(names: list[str]) -> None:
     for key, name in zip(Filter.of(comm=names).comm_keys(), sorted(set(names)), strict=True):
         assert len(key) == 16

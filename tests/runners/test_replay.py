@@ -123,4 +123,3 @@ def test_standard_input() -> None:
         [sys.executable, "-c", program], input=lines(SAMPLE), capture_output=True, check=True
     )
     assert done.stdout == b"['1', '2', '3']\n"
-

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from libagenttracer.events import Event, Loss, SslData
 from libagenttracer.runners.interface import ConnectionTotals
 
-from .records import GENERATION_NS, SSL, Bench, data, handshake, only_data, only_losses, process, sendfile, totals
+from .records import (
+    GENERATION_NS,
+    SSL,
+    Bench,
+    data,
+    handshake,
+    only_data,
+    only_losses,
+    process,
+    sendfile,
+    totals,
+)
 
 CONNECTION = f"100-{SSL:x}-{GENERATION_NS:x}"
 
@@ -111,9 +122,7 @@ def test_a_connection_that_does_not_rest_is_left_alone(bench: Bench) -> None:
 
 def test_at_the_end_everything_is_told_at_once(bench: Bench) -> None:
     bench.feed(data(b"x" * 10, index=0, offset=0))
-    read, written = only_losses(
-        bench.settle(totals((2, 30), (4, 400)), ring_full=(5, 420), final=True)
-    )
+    read, written = only_losses(bench.settle(totals((2, 30), (4, 400)), ring_full=(5, 420), final=True))
     assert where(read) == ("ring_full", 1, 20, CONNECTION, "read", 10)
     assert where(written) == ("ring_full", 4, 400, CONNECTION, "write", 0)
 
@@ -133,23 +142,23 @@ def test_records_of_no_connection_are_told_at_the_end(bench: Bench) -> None:
 
 @pytest.mark.parametrize("cause", ["map_full", "missed_return"])
 def test_causes_without_a_place_are_told_at_once(bench: Bench, cause: str) -> None:
-    (loss,) = only_losses(bench.settle(**{cause: (2, 0)}))
+    (loss,) = only_losses(bench.settle(counts={cause: (2, 0)}))
     assert where(loss) == (cause, 2, 0, None, None, None)
-    assert bench.settle(**{cause: (2, 0)}) == []
-    (loss,) = only_losses(bench.settle(**{cause: (5, 0)}, final=True))
+    assert bench.settle(counts={cause: (2, 0)}) == []
+    (loss,) = only_losses(bench.settle(counts={cause: (5, 0)}, final=True))
     assert loss.count == 3
 
 
 @pytest.mark.parametrize("cause", ["read_fault", "truncated"])
 def test_causes_with_a_place_wait_for_it(bench: Bench, cause: str) -> None:
-    assert bench.settle(**{cause: (2, 10)}) == []
-    (loss,) = only_losses(bench.settle(**{cause: (2, 10)}, final=True))
+    assert bench.settle(counts={cause: (2, 10)}) == []
+    (loss,) = only_losses(bench.settle(counts={cause: (2, 10)}, final=True))
     assert where(loss) == (cause, 2, 10, None, None, None)
 
 
 def test_what_an_event_has_told_is_not_told_again(bench: Bench) -> None:
     bench.feed(data(b"x" * 30, index=0, offset=0, fault=True))
-    assert bench.settle(read_fault=(1, 30), final=True) == []
+    assert bench.settle(counts={"read_fault": (1, 30)}, final=True) == []
 
 
 def test_settling_does_not_forget_a_connection_whose_records_are_still_to_come(bench: Bench) -> None:
@@ -187,8 +196,9 @@ def test_all_losses_together_are_what_the_kernel_counted(
             records[ssl, 1] += 1
             sent[ssl, 1] += size
         else:
-            place = {"index": records[ssl, way], "offset": sent[ssl, way], "ssl": ssl}
-            record, bytes_ = data(b"p" * size, written=bool(way), **place), size
+            index, offset = records[ssl, way], sent[ssl, way]
+            record = data(b"p" * size, written=bool(way), index=index, offset=offset, ssl=ssl)
+            bytes_ = size
             records[ssl, way] += 1
             sent[ssl, way] += size
         if choice.random() < rate:
