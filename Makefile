@@ -46,13 +46,13 @@ $(EXTENSION): $(EXTENSION_SOURCES) pyproject.toml .venv/pyvenv.cfg | $(OBJECTS)
 	@touch $@
 
 .PHONY: debug
-debug: setup ## objects and extension for debugging, and how to use them
+debug: setup ## BPF objects that say what they do, and how to read all logs
 	BPF_CFLAGS='$(BPF_CFLAGS) -DDEBUG' $(BIN)/python build_bpf.py --force
+	@touch -d @0 $(OBJECTS) # out of date, so that none gets into a wheel
 	@echo
-	@echo 'The objects are built with -DDEBUG. To see all that the tracer and libbpf do, run'
-	@echo '  $(BIN)/python -X dev -m libagenttracer ssl -vv -- COMMAND'
-	@echo "and for the programs' own messages read /sys/kernel/tracing/trace_pipe beside it."
-	@echo "'touch bpf/kernel.h && make build' builds the usual objects again."
+	@echo 'Until the next make, the BPF objects are those with debug messages. As root:'
+	@echo '  cat /sys/kernel/tracing/trace_pipe &      # theirs; first: mount -t tracefs tracefs /sys/kernel/tracing'
+	@echo "  $(BIN)/python -X dev -m libagenttracer ssl -vv -- COMMAND    # the tracer's, and libbpf's"
 
 .PHONY: install
 install: setup ## install for all users into PREFIX (/usr/local), in a virtual environment of its own
@@ -109,7 +109,7 @@ test-kernels: dist/.built ## trace with the wheel on other kernels, in QEMU (nee
 
 .PHONY: clean
 clean: ## remove what was built, but for .venv/ and downloaded kernels
-	rm -rf $(STAMPS) build/lib* build/temp* build/bdist* build/wheel dist *.egg-info
+	rm -rf $(STAMPS) build/lib* build/temp* build/bdist* build/wheel build/kernel-job dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
 	rm -rf libagenttracer/bpf_objects libagenttracer/binding/_libbpf.c $(EXTENSION)
 	find libagenttracer tests benchmarks demo tools _cffi_build -name __pycache__ -prune -exec rm -rf {} +

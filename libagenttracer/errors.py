@@ -75,7 +75,7 @@ class BindingError(AgentTracerError):
 
     def __str__(self) -> str:
         text = f"{self.operation} {self.subject}".strip() + " failed"
-        if self.errno:
+        if 0 < self.errno < 4000:  # libbpf's own codes lie above; its log says what they mean
             name = errno_codes.errorcode.get(self.errno, str(self.errno))
             text += f": {os.strerror(self.errno)} ({name})"
         reason = self.hint or _last_line(self.log)

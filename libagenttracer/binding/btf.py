@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import Any, NamedTuple
 
-from construct import Array, Const, Int8ul, Int16ul, Int32ul, Struct
+from construct import Array, Const, ConstructError, Int8ul, Int16ul, Int32ul, Struct
 
 from ..errors import ObjectError
 
@@ -58,11 +58,22 @@ def struct_members(data: bytes) -> dict[str, list[Member]]:
         if section is None:
             raise ObjectError("read BTF", hint="the object has no .BTF section")
         types = _Types(section.data())
-    except (ELFError, ValueError, KeyError, IndexError) as error:
-        raise ObjectError("read BTF", hint=str(error)) from error
-    return {
-        item["name"]: types.members(item) for item in types.items if item["kind"] == _STRUCT and item["name"]
-    }
+        return {
+            item["name"]: types.members(item)
+            for item in types.items
+            if item["kind"] == _STRUCT and item["name"]
+        }
+    # whatever a damaged section leads to, sizes that fit into no memory and circles included
+    except (
+        ELFError,
+        ConstructError,
+        ValueError,
+        LookupError,
+        RecursionError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise ObjectError("read BTF", hint=str(error) or type(error).__name__) from error
 
 
 class _Types:
@@ -92,9 +103,11 @@ class _Types:
 
     def resolve(self, number: int) -> dict[str, Any]:
         item = self.items[number]
-        while item["kind"] in _NAMED:
+        for _ in self.items:  # a longer way would be a circle
+            if item["kind"] not in _NAMED:
+                return item
             item = self.items[item["size"]]
-        return item
+        raise ValueError("types refer to each other in a circle")
 
     def size(self, number: int) -> int:
         item = self.resolve(number)

@@ -89,6 +89,8 @@ def fields_of(layout: construct.Struct) -> tuple[Field, ...]:
         found.append(field)
         offset += max(0, field.size)
     names = [field.name for field in found if field.name]
+    if taken := [name for name in names if name.startswith("_") or name in _TAKEN]:
+        raise LayoutError(f"no field may be named {', '.join(taken)}: a record has that already")
     if doubled := {name for name in names if names.count(name) > 1}:
         raise LayoutError(f"fields named twice: {', '.join(sorted(doubled))}")
     return tuple(found)
@@ -183,17 +185,22 @@ def _field(name: str, item: Any, offset: int, before: list[Field]) -> Field:
     if isinstance(item, construct.FormatField):
         if item.fmtstr[0] not in "<=" and item.length > 1:
             raise LayoutError(f"{name}: only little-endian numbers can be decoded in place")
+        if not name:
+            return Field("", offset, item.length, f"{item.length}x")
         return Field(name, offset, item.length, item.fmtstr[1:].replace("L", "I").replace("l", "i"))
-    if isinstance(item, construct.Padded):
+    if isinstance(item, construct.Padded) and item.subcon is construct.Pass:
         return Field("", offset, item.sizeof(), f"{item.sizeof()}x")
     if isinstance(item, construct.Bytes):
         if isinstance(item.length, int):
             return Field(name, offset, item.length, f"{item.length}s")
         length_field = _length_field(item.length)
-        if length_field not in [field.name for field in before]:
-            raise LayoutError(f"{name}: its length must be a field before it (this.FIELD)")
+        if length_field not in [field.name for field in before if field.format in ("B", "H", "I", "Q")]:
+            raise LayoutError(f"{name}: its length must be an unsigned field before it (this.FIELD)")
         return Field(name, offset, -1, "", length_field)
     raise LayoutError(f"{name or 'a field'}: {type(item).__name__} cannot be decoded in place")
+
+
+_TAKEN = frozenset({"as_dict", "fields", "fixed_bytes", "layout"})
 
 
 class _Probe(dict[str, Any]):

@@ -45,9 +45,17 @@ class Map:
     """
 
     def __init__(
-        self, name: str, fd: int, type_: int, key_bytes: int, value_bytes: int, max_entries: int
+        self,
+        name: str,
+        fd: int,
+        type_: int,
+        key_bytes: int,
+        value_bytes: int,
+        max_entries: int,
+        owner: Any = None,
     ) -> None:
         self.name = name
+        self._owner = owner  # kept alive
         self.type = MAP_TYPES.get(type_, str(type_))
         self.key_bytes = key_bytes
         self.value_bytes = value_bytes

@@ -81,12 +81,30 @@ class Globals:
         self._areas.clear()  # unmapped when the last view of them goes
 
 
+class _Owner:
+    """The libbpf object that a spec and its parts stand for; None once it has been freed."""
+
+    def __init__(self, pointer: Any, name: str) -> None:
+        self.pointer = pointer
+        self.name = name
+
+    def check(self) -> None:
+        if self.pointer is None:
+            raise ObjectError("use", self.name, errno.EBADF, hint="it has been closed")
+
+
 class MapSpec:
     """A map before loading: its size can be changed, or another object's map put in its place."""
 
-    def __init__(self, pointer: Any, name: str) -> None:
-        self._pointer = pointer
+    def __init__(self, owner: _Owner, pointer: Any, name: str) -> None:
+        self._owner = owner
+        self._map = pointer
         self.name = name
+
+    @property
+    def _pointer(self) -> Any:
+        self._owner.check()
+        return self._map
 
     @property
     def max_entries(self) -> int:
@@ -111,10 +129,16 @@ class MapSpec:
 class ProgramSpec:
     """A program before loading."""
 
-    def __init__(self, pointer: Any, name: str, section: str) -> None:
-        self._pointer = pointer
+    def __init__(self, owner: _Owner, pointer: Any, name: str, section: str) -> None:
+        self._owner = owner
+        self._program = pointer
         self.name = name
         self.section = section
+
+    @property
+    def _pointer(self) -> Any:
+        self._owner.check()
+        return self._program
 
     @property
     def autoload(self) -> bool:
@@ -159,13 +183,14 @@ class ObjectSpec:
         if error:
             raise ObjectError("read object", name, error, log)
         self._pointer: Any = ffi.gc(pointer, lib.bpf_object__close)
+        self._owner = _Owner(self._pointer, name)
         self.globals = Globals(self._pointer, name)
         self.maps: Mapping[str, MapSpec] = {
-            map_name: MapSpec(item, map_name) for item, map_name in _maps(self._pointer)
+            map_name: MapSpec(self._owner, item, map_name) for item, map_name in _maps(self._pointer)
         }
         self.programs: Mapping[str, ProgramSpec] = {
             spec.name: spec
-            for spec in (ProgramSpec(item, *_names(item)) for item in _programs(self._pointer))
+            for spec in (ProgramSpec(self._owner, item, *_names(item)) for item in _programs(self._pointer))
         }
 
     def __repr__(self) -> str:
@@ -185,10 +210,12 @@ class ObjectSpec:
         code = lib.bpf_object__load(pointer)
         log = take_log(failed=bool(code))
         if code:
+            self._owner.pointer = None
+            self.globals.invalidate()
             ffi.release(pointer)
             _raise_load_error(self.name, code, log)
         self.maps, self.programs = {}, {}
-        return Object(self.name, pointer, self.globals)
+        return Object(self.name, pointer, self.globals, self._owner)
 
 
 class Object:
@@ -197,8 +224,9 @@ class Object:
     Close it, or use it as a context manager: that detaches everything and frees it.
     """
 
-    def __init__(self, name: str, pointer: Any, globals_: Globals) -> None:
+    def __init__(self, name: str, pointer: Any, globals_: Globals, owner: _Owner) -> None:
         self.name = name
+        self._owner = owner
         self._pointer = pointer
         self.links: list[Link] = []
         self.globals = globals_
@@ -211,13 +239,14 @@ class Object:
                 lib.bpf_map__key_size(item),
                 lib.bpf_map__value_size(item),
                 lib.bpf_map__max_entries(item),
+                pointer,
             )
             for item, map_name in _maps(pointer)
         }
         self.programs: Mapping[str, Program] = {
             program.name: program
             for program in (
-                Program(item, *_names(item), self.links)
+                Program(item, *_names(item), self.links, pointer)
                 for item in _programs(pointer)
                 if lib.bpf_program__autoload(item)
             )
@@ -246,6 +275,7 @@ class Object:
         for program in self.programs.values():
             program.invalidate()
         self.globals.invalidate()
+        self._owner.pointer = None
         ffi.release(pointer)
 
 

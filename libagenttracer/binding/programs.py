@@ -99,8 +99,9 @@ class Program:
     All raise `AttachError`, or `MissingCapability`, or `NotSupported`.
     """
 
-    def __init__(self, pointer: Any, name: str, section: str, links: list[Link]) -> None:
+    def __init__(self, pointer: Any, name: str, section: str, links: list[Link], owner: Any = None) -> None:
         self._pointer = pointer
+        self._owner = owner  # kept alive
         self.name = name
         self.section = section
         self._links = links
@@ -181,6 +182,8 @@ class Program:
 
         The program must have been loaded with `ProgramSpec.use_uprobe_multi()`.
         """
+        if cookies is not None and len(cookies) != len(offsets):
+            raise ValueError(f"{len(offsets)} offsets, but {len(cookies)} cookies")
         places = ffi.new("unsigned long[]", list(offsets))
         values = ffi.new("uint64_t[]", list(cookies)) if cookies is not None else ffi.NULL
         fd = lib.lat_uprobe_multi_link(
@@ -214,6 +217,7 @@ class Program:
     def run_iterator(self) -> bytes:
         """Runs an iterator program (section iter/…) once over everything; what it printed is returned."""
         with self.attach() as link:
+            self._links.remove(link)
             fd = lib.bpf_iter_create(link.fileno())
             if fd < 0:
                 raise AttachError("create iterator", self.name, fd)
@@ -224,7 +228,6 @@ class Program:
                 return b"".join(parts)
             finally:
                 os.close(fd)
-                self._links.remove(link)
 
     def stats(self) -> ProgramStats:
         """Run time and counts; see `enable_program_stats`."""

@@ -9,6 +9,7 @@ Format: kernel Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c (Linux 5.8
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -35,12 +36,13 @@ class Lease:
     exception, the batch is given back all the same: it is the reader's to handle.
     """
 
-    __slots__ = ("_count", "_end", "_ring", "view")
+    __slots__ = ("_count", "_end", "_lent", "_ring", "view")
 
     def __init__(self, ring: RingBuffer, count: int, end: int) -> None:
         self._ring = ring
         self._count = count
         self._end = end
+        self._lent: list[memoryview] = []
         self.view = memoryview(ring._data)[ring._page_bytes :]
 
     def __len__(self) -> int:
@@ -49,7 +51,10 @@ class Lease:
     def __iter__(self) -> Iterator[Any]:
         decode, view = self._ring._record, self.view
         for offset, length in self.spans():
-            yield decode(view, offset, length)
+            record = decode(view, offset, length)
+            if decode is _slice:  # slices outlive the view that they are of: they are released one by one
+                self._lent.append(record)
+            yield record
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """(offset in `view`, length) of each record, bytes."""
@@ -66,8 +71,11 @@ class Lease:
 
     def release(self) -> None:
         """Gives the records back; borrowed views of them raise ValueError from now on."""
-        self.view.release()
-        self._ring._commit(self._end)
+        for part in (*self._lent, self.view):
+            with contextlib.suppress(BufferError):  # somebody holds a view of the view
+                part.release()
+        self._lent.clear()
+        self._ring._commit(self, self._end)
 
 
 class RingBuffer:
@@ -121,7 +129,7 @@ class RingBuffer:
         self._epoll = select.epoll()
         # edge-triggered: most records come without a wakeup, and a wait should end only for one
         self._epoll.register(self._fd, select.EPOLLIN | select.EPOLLET)
-        self._leased = False
+        self._lease: Lease | None = None
 
     def __enter__(self) -> RingBuffer:
         return self
@@ -136,23 +144,36 @@ class RingBuffer:
         if self._epoll.closed:
             return
         self._epoll.close()
+        if self._owner_pid != os.getpid():
+            return  # a forked child has no mapping to give back, and something else may lie there
         ffi.release(self._consumer_page)
         ffi.release(self._producer_page)
-        self._consumer.close()
-        self._data.close()
+        for area in (self._consumer, self._data):
+            with contextlib.suppress(BufferError):  # still lent: unmapped when the last view of it goes
+                area.close()
+        del self._consumer, self._data
+
+    def _check(self) -> None:
+        if self._epoll.closed:
+            raise RingError("use ring", hint="it has been closed")
+        if self._owner_pid != os.getpid():
+            raise RingError("use ring", hint="a ring cannot be read in a forked child")
 
     def fileno(self) -> int:
         """Readable when the kernel has woken the reader: for select, asyncio and the like."""
+        self._check()
         return self._epoll.fileno()
 
     @property
     def position(self) -> int:
         """Bytes that have been given back since the ring was made."""
+        self._check()
         return int(lib.lat_ring_consumer(self._consumer_page))
 
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait in the ring, records still being written and the leased ones included."""
+        self._check()
         return int(lib.lat_ring_producer(self._producer_page)) - self.position
 
     def lease(self, max_records: int = 256, max_bytes: int = 1 << 20) -> Lease:
@@ -164,10 +185,9 @@ class RingBuffer:
             max_records: 1 to 1024.
             max_bytes: no further record is taken once this much is in the batch.
         """
-        if self._leased:
+        self._check()
+        if self._lease is not None:
             raise RingError("lease", hint="the last lease has not been released")
-        if self._owner_pid != os.getpid():
-            raise RingError("lease", hint="a ring cannot be read in a forked child")
         self._cursor[0] = lib.lat_ring_consumer(self._consumer_page)
         count = lib.lat_ring_peek(
             self._producer_page,
@@ -181,19 +201,21 @@ class RingBuffer:
         )
         if count < 0:
             raise RingError("read ring", errno=count, hint="a record's length is impossible")
-        self._leased = True
-        return Lease(self, count, self._cursor[0])
+        self._lease = Lease(self, count, self._cursor[0])
+        return self._lease
 
-    def _commit(self, end: int) -> None:
-        if self._leased:
-            self._leased = False
-            lib.lat_ring_commit(self._consumer_page, end)
+    def _commit(self, lease: Lease, end: int) -> None:
+        if self._lease is lease:
+            self._lease = None
+            if not self._epoll.closed and self._owner_pid == os.getpid():
+                lib.lat_ring_commit(self._consumer_page, end)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleeps until the kernel wakes the reader. False if the time ran out first.
 
         Only a record submitted with a wakeup ends it, so look at the ring again after a timeout too.
         """
+        self._check()
         return bool(self._epoll.poll(timeout_s))
 
     def __iter__(self) -> Iterator[Any]:

@@ -50,13 +50,18 @@ def main(arguments: list[str] | None = None) -> int:  # noqa: PLR0911  # one for
         _forget_stdout()
         return 0
     except AgentTracerError as error:
-        print(f"libagenttracer: {error}", file=sys.stderr)
+        _complain(error)
         if isinstance(error, BindingError) and error.log:
             logging.getLogger("libagenttracer").info("%s", error.log)
         return error.status if isinstance(error, CommandError) else EXIT_FAILED
     except OSError as error:
-        print(f"libagenttracer: {error}", file=sys.stderr)
+        _complain(error)
         return EXIT_FAILED
+
+
+def _complain(error: Exception) -> None:
+    if sys.stderr is not None:  # print() would take None for standard output
+        print(f"libagenttracer: {error}", file=sys.stderr)
 
 
 def _forget_stdout() -> None:

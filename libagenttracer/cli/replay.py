@@ -34,11 +34,12 @@ def replay_command(file: str, form: str, extra: bool, output: str | None, strict
         for event in recording:
             batch.append(event)
             if len(batch) >= BATCH_EVENTS:
-                target.write(batch)
-                batch = []
+                full, batch = batch, []
+                target.write(full)
+    finally:
+        # what was read before a bad line is shown too
         if batch:
             target.write(batch)
-    finally:
         target.close()
     if recording.skipped:
         lines = (

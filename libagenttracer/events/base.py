@@ -62,6 +62,7 @@ class UnknownEvent(Event, frozen=True, gc=False):
 EventClass = TypeVar("EventClass", bound=type[Event])
 _ENVELOPE_FIELDS = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Codec:
@@ -74,7 +75,7 @@ class _Codec:
         plain = [f for f in fields if f.name != self.binary]
         self.names = [f.name for f in plain] + ([self.binary] if self.binary else [])
         self.get = _getter([f.name for f in plain])
-        wire: list[Any] = [(f.name, f.type, f.default) if not f.required else (f.name, f.type) for f in plain]
+        wire: list[Any] = [(f.name, _bounded(f.type), *(() if f.required else (f.default,))) for f in plain]
         wire.sort(key=len)  # msgspec wants defaults last
         order = [item[0] for item in wire]
         if order != [f.name for f in plain]:
@@ -124,6 +125,13 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) > 1:
         return operator.attrgetter(*names)
     return lambda event: tuple(getattr(event, name) for name in names)
+
+
+def _bounded(type_: Any) -> Any:
+    """Numbers from a recording have to fit into 64 bits, as those of the kernel do."""
+    if type_ is int:
+        return _Int64
+    return _Int64 | None if type_ == (int | None) else type_
 
 
 class _Head(msgspec.Struct):
@@ -176,7 +184,17 @@ def to_json(event: Event) -> bytes:
         data = codec.data(*codec.get(event))
     ns = event.timestamp_ns
     envelope = codec.envelope(event.id, ns // 1_000_000, ns, event.source, event.event_type, data)
-    return _encoder.encode(envelope)
+    try:
+        return _encoder.encode(envelope)
+    except UnicodeEncodeError:  # a path that is no UTF-8: what does not fit becomes U+FFFD
+        changes = {name: _clean(value) for name, value in msgspec.structs.asdict(event).items()}
+        return to_json(type(event)(**changes))
+
+
+def _clean(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return value.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _unknown_to_json(event: Event) -> bytes:
@@ -204,9 +222,10 @@ def from_json(line: bytes | str) -> Event:
         head = _head_decoder.decode(line)
         codec = _codecs.get(head.event_type)
         if codec is None:
-            return UnknownEvent(head.id, head.timestamp_ns, head.source, head.event_type, head.data.copy())
+            data = msgspec.Raw(msgspec.json.format(head.data, indent=-1))  # one line, whatever it was
+            return UnknownEvent(head.id, head.timestamp_ns, head.source, head.event_type, data)
         return codec.decode(head)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise RecordingError(f"not an event: {error}") from error
 
 

@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda match: _escape(match[0]), text.replace("\r\n", "\n"))
 
 
+def _name(text: str | None) -> str:
+    """As `printable`, and on one line: a name must not look like another event."""
+    return printable(text or "").replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
@@ -71,31 +76,31 @@ class Text:
         if isinstance(event, SslData):
             return self._data(clock, event)
         if isinstance(event, SslHandshake):
-            head = f"{clock} {self._who(event.comm, event.pid)} handshake {event.result} ({event.function})"
-            tail = f" {event.handshake_ns / 1e6:.1f} ms, {event.calls} calls  [{event.connection_id}]"
+            who = self._who(event.comm, event.pid)
+            head = f"{clock} {who} handshake {_name(event.result)} ({_name(event.function)})"
+            tail = f" {event.handshake_ns / 1e6:.1f} ms, {event.calls} calls  [{_name(event.connection_id)}]"
             return self._paint("dim", head + tail) + "\n"
         if isinstance(event, SslSendfile):
             head = f"{clock} {self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
-            return (
-                f"{head} from fd {event.fd} at {event.file_offset}, not readable  [{event.connection_id}]\n"
-            )
+            where = f"from fd {event.fd} at {event.file_offset}, not readable"
+            return f"{head} {where}  [{_name(event.connection_id)}]\n"
         if isinstance(event, Loss):
             return self._paint("loss", f"{clock} {self._loss(event)}") + "\n"
-        return f"{clock} {printable(to_json(event).decode())}\n"
+        return f"{clock} {_name(to_json(event).decode())}\n"
 
     def _data(self, clock: str, event: SslData) -> str:
         arrow = "->" if event.direction == "write" else "<-"
         who = self._who(event.comm, event.pid)
-        head = f"{clock} {who} {arrow} {event.data_len} bytes  [{event.connection_id}]"
+        head = f"{clock} {who} {arrow} {event.data_len} bytes  [{_name(event.connection_id)}]"
         if event.call_len is not None:
             head += f"  part of {event.call_len}, from {event.call_offset}"
         if event.incomplete:
-            head += f"  incomplete: {event.reason}"
+            head += f"  incomplete: {_name(event.reason)}"
         if self._extra:
             head += (
-                f"\n  uid {event.uid}  tid {event.tid}  ppid {event.ppid}  {event.function} "
+                f"\n  uid {event.uid}  tid {event.tid}  ppid {event.ppid}  {_name(event.function)} "
                 f"{event.latency_ns / 1000:.0f} us  offset {event.offset}\n"
-                f"  {event.library}  {printable(event.exe)}"
+                f"  {_name(event.library)}  {_name(event.exe)}"
             )
         return f"{self._paint(event.direction, head)}\n{self._payload(event.payload)}"
 
@@ -114,13 +119,15 @@ class Text:
         return body + (f"… {rest} more bytes (JSON output has all of them)\n" if rest else "")
 
     def _who(self, comm: str, pid: int) -> str:
-        return f"{printable(comm) or '?'}[{pid}]"
+        return f"{_name(comm) or '?'}[{pid}]"
 
     def _loss(self, event: Loss) -> str:
         where = (
-            f" on {event.connection_id}, {event.direction} at {event.offset}" if event.connection_id else ""
+            f" on {_name(event.connection_id)}, {event.direction} at {event.offset}"
+            if event.connection_id
+            else ""
         )
-        return f"LOST {event.count} records, {event.lost_bytes} bytes ({event.cause}){where}"
+        return f"LOST {event.count} records, {event.lost_bytes} bytes ({_name(event.cause)}){where}"
 
     def _paint(self, color: str, text: str) -> str:
         return f"{_COLORS[color]}{text}{_RESET}" if self._color else text

@@ -70,7 +70,9 @@ class LineWriter:
             whole = ""
             if self._regular:
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - surplus)
+                    end = os.lseek(self._fd, 0, os.SEEK_CUR) - surplus
+                    os.ftruncate(self._fd, end)
+                    os.lseek(self._fd, end, os.SEEK_SET)
                     whole = "; what was written before is whole"
             raise OutputError(f"cannot write {self.name}: {error.strerror}{whole}") from error
 

@@ -204,7 +204,7 @@ class SslDecoder:
             self._gap(connection, tgid, way, index, stream_offset, timestamp_ns, events)
         connection.records[way] = index + 1
         connection.bytes[way] = stream_offset + data_bytes
-        connection.used = self.records
+        connection.used = process.used = self.records
         payload = bytes(record.payload)
         self.payload_bytes += len(payload)
         split = call_bytes != data_bytes

@@ -52,6 +52,8 @@ def open_library(path: str, reach: str = "") -> Library:
         fd = os.open(reach, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a FIFO must not wait
         try:
             status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                raise LibraryError(path, "is a directory")
             if not stat.S_ISREG(status.st_mode) or not status.st_size:
                 raise LibraryError(path, "not an ELF file")
             with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as image:

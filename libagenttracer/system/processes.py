@@ -59,7 +59,7 @@ def check_pid_namespace() -> None:
     if not in_initial_pid_namespace():
         raise TargetError(
             "this process is in a pid namespace of its own (a container), where processes have other pids "
-            "than for the kernel: a pid or a command cannot be traced from here; run the tracer in the host's "
+            "than for the kernel: a pid or a command cannot be traced from here; run it in the host's "
             "(docker run --pid=host), or choose by name (-c)"
         )
 

@@ -100,7 +100,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("Usage: libagenttracer ")
+    assert done.stderr.startswith(("Usage: libagenttracer ", "Error: "))
     assert message in done.stderr.splitlines()[-1]
 
 

@@ -171,7 +171,7 @@ def test_a_32_bit_library(small: bytes) -> None:
     header = struct.pack(
         "<4sBBB9xHHIIIIIHHHHHH", b"\x7fELF", 1, 1, 1, 3, 62, 1, 0, 0, 0, 0, 52, 32, 0, 40, 0, 0
     )
-    with pytest.raises(LibraryError, match=r"\(32 bits\)"):
+    with pytest.raises(LibraryError, match="32"):
         locate(header.ljust(64, b"\0"), machine="x86_64")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from libagenttracer.errors import OutputClosed, OutputError
-from libagenttracer.events import from_json, to_json
+from libagenttracer.events import SslData, from_json, to_json
 from libagenttracer.outputs import JsonLines
 from libagenttracer.runners.replay import replay
 
@@ -59,15 +59,32 @@ def test_a_file_is_its_owners_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_file_that_exists_is_emptied_and_made_private(tmp_path: Path) -> None:
+@pytest.mark.parametrize("events", [EVENTS[:1], []], ids=["one event", "none"])
+def test_a_file_that_exists_is_emptied_and_made_private(tmp_path: Path, events: list[SslData]) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text("old and public\n" * 100)
     path.chmod(0o666)
     output = JsonLines(str(path))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "before anything is written"
-    output.write(EVENTS[:1])
+    assert path.stat().st_size == 1500, "a run that fails to start destroys nothing"
+    if events:
+        output.write(events)
     output.close()
-    assert path.read_bytes() == to_json(EVENTS[0]) + b"\n"
+    assert path.read_bytes() == b"".join(to_json(event) + b"\n" for event in events)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_file_that_is_being_read_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text("the recording\n")
+    status = path.stat()
+    with pytest.raises(OutputError, match="is the file that is being read"):
+        JsonLines(path, unless=(status.st_dev, status.st_ino))
+    assert path.read_text() == "the recording\n"
+
+
+def test_without_standard_output() -> None:
+    with pytest.raises(OutputError, match="standard output is closed"):
+        JsonLines(None)
 
 
 def test_a_file_of_somebody_else_stays_open(tmp_path: Path) -> None:

@@ -256,11 +256,7 @@ def test_connections_are_not_remembered_for_ever(bench: Bench) -> None:
 
 
 def test_processes_are_not_remembered_for_ever(bench: Bench) -> None:
-    template = bytearray(process())
-    at = template.index(struct.pack("<I", 100))
-    for tgid in range(1000, 1000 + ssl_decoder.MAX_PROCESSES + 5000):
-        struct.pack_into("<I", template, at, tgid)
-        bench.decoder.decode(memoryview(template), [(0, len(template))], 8)
+    other_processes(bench, ssl_decoder.MAX_PROCESSES + 5000, first=1000)
     assert len(bench.decoder._processes) <= ssl_decoder.MAX_PROCESSES
 
 
@@ -274,15 +270,28 @@ def test_a_connection_in_use_outlives_many_others(bench: Bench) -> None:
     assert found == []
 
 
+def other_processes(bench: Bench, count: int, first: int) -> None:
+    template = bytearray(process())
+    at = template.index(struct.pack("<I", 100))
+    for tgid in range(first, first + count):
+        struct.pack_into("<I", template, at, tgid)
+        bench.decoder.decode(memoryview(template), [(0, len(template))], 8)
+
+
 def test_a_process_in_use_outlives_many_others(bench: Bench) -> None:
     """Its record is sent once: forgotten, it would have no name for the rest of its life."""
     bench.feed(process())
-    template = bytearray(process())
-    at = template.index(struct.pack("<I", 100))
     names = []
     for n in range(6):
-        for tgid in range(1000, 1000 + ssl_decoder.MAX_PROCESSES // 4):
-            struct.pack_into("<I", template, at, (n << 24) + tgid)
-            bench.decoder.decode(memoryview(template), [(0, len(template))], 8)
+        other_processes(bench, ssl_decoder.MAX_PROCESSES // 4, first=1000 + (n << 24))
         names += [event.comm for event in only_data(bench.feed(data(b"x", index=0, offset=0, ssl=n)))]
     assert names == ["python"] * 6
+
+
+def test_a_process_with_one_long_connection_outlives_many_others(bench: Bench) -> None:
+    bench.feed(process())
+    for n in range(6):
+        bench.feed(data(b"x", index=n, offset=n))
+        other_processes(bench, ssl_decoder.MAX_PROCESSES // 4, first=1000 + (n << 24))
+    (event,) = only_data(bench.feed(data(b"x", index=0, offset=0, ssl=1)))
+    assert event.comm == "python", "its next connection has a name too"
