@@ -1,6 +1,6 @@
 """The report: `python -m benchmarks [cost] [loss] [kernel]` (as root).
 
-cost    CPU time of the traced program for a pair of SSL_write and SSL_read: untraced, with empty probes, traced
+cost    CPU time of the traced program for a pair of SSL_write and SSL_read: untraced, empty probes, traced
 loss    from which rate on records are lost, with default settings
 kernel  how long the programs themselves run, by the kernel's own statistics
 

@@ -169,6 +169,7 @@ class Runner(ABC):
         self._shut()
         if self._command is not None:
             self._command.close()
+            self._command.poll()  # if it has ended, nobody else may ask for its status
 
     def __enter__(self: RunnerType) -> RunnerType:
         return self.start()
