@@ -23,7 +23,7 @@ from libagenttracer.errors import (
 )
 
 from ..conftest import Loader
-from ..support import Target, become_nobody, in_child, u32, u64
+from ..support import ROOT, Target, become_nobody, in_child, u32, u64
 
 pytestmark = pytest.mark.kernel
 
@@ -316,6 +316,6 @@ def test_loading_needs_no_current_directory_and_no_tty(
     )
     gone = tmp_path / "gone"
     gone.mkdir()
-    command = f'exec "$0" -c "$1" "$2" <&- >&- 2>&-; {os.getpid()}'
-    done = subprocess.run(["sh", "-c", command, sys.executable, program, path], cwd=gone, check=False)
+    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, program, path]
+    done = subprocess.run(command, cwd=gone, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -78,7 +79,9 @@ def test_ctrl_c_prints_a_summary(tls_pair: Path, tmp_path: Path) -> None:
     assert process.returncode == 0
     assert error.startswith("20 events, ")
     assert "lost: nothing" in error
-    assert "SSL_read 10, SSL_write 10" in error
+    hits = re.search(r"SSL_read (\d+), SSL_write (\d+)", error)  # of all processes that map the library
+    assert hits
+    assert min(map(int, hits.groups())) >= 10
     assert len(read(output)) == 20
     assert output.stat().st_mode & 0o777 == 0o600
 

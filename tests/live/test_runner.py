@@ -121,7 +121,9 @@ def test_run_with_outputs_and_time(tls_pair: Path, tmp_path: Path) -> None:
         program.report()
     assert stats.events == len(read(output)) == 100
     assert stats.lost == {}
-    assert stats.libraries[0].hits == {"SSL_read": 50, "SSL_write": 50}
+    hits = stats.libraries[0].hits  # of all processes that map the library
+    assert hits["SSL_read"] >= 50
+    assert hits["SSL_write"] >= 50
     assert stats.payload_bytes == sum(event.data_len for event in read(output) if isinstance(event, SslData))
 
 

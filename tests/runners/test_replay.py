@@ -19,6 +19,7 @@ from libagenttracer.outputs import JsonLines
 from libagenttracer.runners.replay import Replay, replay
 
 from ..events.strategies import EVENTS, ssl_data
+from ..support import ROOT
 
 SAMPLE = [ssl_data(id="1"), Loss("2", 5, "ssl", "ring_full", 1, 2), ssl_data(id="3", payload=b"\xff\0\n")]
 
@@ -120,6 +121,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
 def test_standard_input() -> None:
     program = "from libagenttracer import replay; print([event.id for event in replay('-')])"
     done = subprocess.run(
-        [sys.executable, "-c", program], input=lines(SAMPLE), capture_output=True, check=True
+        [sys.executable, "-c", program], cwd=ROOT, input=lines(SAMPLE), capture_output=True, check=True
     )
     assert done.stdout == b"['1', '2', '3']\n"
