@@ -92,6 +92,27 @@ struct {
 	__type(value, __u64);
 } probe_hits SEC(".maps");
 
+/*
+ * Since Linux 6.13 the JIT may give a program of this type one stack for each CPU ("private stack"). But
+ * uprobe programs can be preempted, and then two threads on one CPU would write over each other's
+ * variables: records with another thread's content were seen. A program with a tail call keeps the
+ * ordinary stack, and the verifier counts it as one even where it can never be reached.
+ */
+const volatile __u32 never = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} no_programs SEC(".maps");
+
+static __always_inline void keep_own_stack(void *ctx)
+{
+	if (never)
+		bpf_tail_call(ctx, &no_programs, 0);
+}
+
 static __always_inline __u32 library_index(void *ctx)
 {
 	/* Linux 5.15; before that the reader knows the library only if there is a single one */
@@ -390,6 +411,7 @@ int data_return(struct pt_regs *ctx)
 	struct frame *frame = thread ? leave(ctx, thread) : NULL;
 	struct ring_control *control;
 
+	keep_own_stack(ctx);
 	if (!frame)
 		return 0;
 	__u64 total = moved_bytes(frame, RETURN_VALUE(ctx));
@@ -416,6 +438,7 @@ int sendfile_return(struct pt_regs *ctx)
 	struct ring_control *control = get_ring_control();
 	__s64 sent = RETURN_VALUE(ctx);
 
+	keep_own_stack(ctx);
 	if (!frame || !control || sent <= 0)
 		return 0;
 	announce_process();
@@ -445,6 +468,7 @@ int handshake_return(struct pt_regs *ctx)
 	struct frame *frame = thread ? leave(ctx, thread) : NULL;
 	struct ring_control *control = get_ring_control();
 
+	keep_own_stack(ctx);
 	if (!frame || !control)
 		return 0;
 	announce_process();
@@ -474,54 +498,63 @@ int handshake_return(struct pt_regs *ctx)
 SEC("uprobe")
 int ssl_read(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_READ, ARG2(ctx), (__u32)ARG3(ctx), 0);
 }
 
 SEC("uprobe")
 int ssl_write(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_WRITE, ARG2(ctx), (__u32)ARG3(ctx), 0);
 }
 
 SEC("uprobe")
 int ssl_read_ex(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_READ_EX, ARG2(ctx), ARG3(ctx), ARG4(ctx));
 }
 
 SEC("uprobe")
 int ssl_write_ex(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_WRITE_EX, ARG2(ctx), ARG3(ctx), ARG4(ctx));
 }
 
 SEC("uprobe")
 int ssl_write_ex2(struct pt_regs *ctx) /* OpenSSL 3.3: flags in between */
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_WRITE_EX2, ARG2(ctx), ARG3(ctx), ARG5(ctx));
 }
 
 SEC("uprobe")
 int ssl_sendfile(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_SENDFILE, ARG2(ctx), ARG4(ctx), ARG3(ctx));
 }
 
 SEC("uprobe")
 int ssl_do_handshake(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_DO_HANDSHAKE, 0, 0, 0);
 }
 
 SEC("uprobe")
 int ssl_connect(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_CONNECT, 0, 0, 0);
 }
 
 SEC("uprobe")
 int ssl_accept(struct pt_regs *ctx)
 {
+	keep_own_stack(ctx);
 	return enter(ctx, FN_SSL_ACCEPT, 0, 0, 0);
 }
 
@@ -539,6 +572,7 @@ int ssl_new_return(struct pt_regs *ctx)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid(), ssl = RETURN_VALUE(ctx), start_ns;
 
+	keep_own_stack(ctx);
 	count_hit(library_index(ctx), FN_SSL_NEW);
 	if (ssl && current_matches(pid_tgid, &start_ns))
 		new_generation(pid_tgid, ssl);
@@ -553,6 +587,7 @@ int ssl_clear(struct pt_regs *ctx)
 	struct connection_key key = { .tgid = pid_tgid >> 32, .ssl = ARG1(ctx) };
 	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
 
+	keep_own_stack(ctx);
 	count_hit(library_index(ctx), FN_SSL_CLEAR);
 	if (connection && (connection->read_bytes || connection->written_bytes))
 		new_generation(pid_tgid, key.ssl);

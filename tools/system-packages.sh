@@ -22,6 +22,7 @@ missing_packages() {
     has "${LLVM_STRIP:-llvm-strip}" || echo llvm
     has openssl || echo openssl
     has curl || echo curl
+    has mount || echo mount
     # Without pkg-config nothing can be said about the libraries: apt-get knows what is installed.
     has pkg-config && pkg-config --exists 'libbpf >= 1.1' || echo libbpf-dev
     has pkg-config && pkg-config --exists libelf || echo libelf-dev

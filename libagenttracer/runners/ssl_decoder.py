@@ -178,7 +178,7 @@ class SslDecoder:
         process = known or _Process(0, 0, "", "")
         process.ppid = record.ppid
         process.uid = record.uid
-        process.comm = record.comm.rstrip(b"\0").decode(errors="replace")
+        process.comm = record.comm.split(b"\0", 1)[0].decode(errors="replace")  # older kernels leave rests
         process.exe = path.decode(errors="replace")
         process.used = self.records
         self._processes[record.tgid, record.start_ns] = process

@@ -10,7 +10,7 @@ from libagenttracer.binding import ObjectSpec
 from libagenttracer.errors import ObjectError
 
 from ..conftest import Loader
-from ..support import Target, u32, u64
+from ..support import Target, in_child, u32, u64
 
 pytestmark = pytest.mark.kernel
 
@@ -59,6 +59,16 @@ def test_what_a_program_counts_is_seen_at_once(load: Loader, target: Target) -> 
     item.globals["calls"] = 1000
     target.add(1, 1)
     assert item.globals["calls"] == 1001, "the program sees what the reader stored"
+
+
+def test_a_view_of_a_constant_outlives_its_object(bpf_bytes: Callable[[str], bytes]) -> None:
+    def look() -> bytes:
+        item = ObjectSpec(bpf_bytes("maps"), name="maps").load()
+        view, live = item.globals.view("label"), item.globals.view("calls")
+        item.close()
+        return bytes(view) + bytes(live)
+
+    assert in_child(look) == b"before\0\0" + bytes(8)
 
 
 def test_initial_values_of_data(load: Loader) -> None:

@@ -316,6 +316,6 @@ def test_loading_needs_no_current_directory_and_no_tty(
     )
     gone = tmp_path / "gone"
     gone.mkdir()
-    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, program, path]
+    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, program, os.fspath(path)]
     done = subprocess.run(command, cwd=gone, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -63,6 +64,20 @@ def test_failures_leave_nothing_behind(bpf_bytes: Callable[[str], bytes], target
     before = held()
     for _ in range(20):
         cycle()
+    assert held() == before
+
+
+def test_objects_that_nobody_holds_any_more_are_closed(
+    bpf_bytes: Callable[[str], bytes], target: Target
+) -> None:
+    data = bpf_bytes("maps")
+    ObjectSpec(data, name="maps").load()
+    before = held()
+    for _ in range(3):
+        item = ObjectSpec(data, name="maps").load()
+        item.programs["on_add"].attach_uprobe(target.path, "target_add")
+        del item
+        gc.collect()
     assert held() == before
 
 

@@ -338,7 +338,7 @@ def test_reading_without_privileges(source: Source) -> None:
         assert take(ring) == [b"behind"], "what the other process gave back is gone for this one too"
 
 
-@pytest.mark.parametrize("ring_bytes", [0, -4096, 1, 4095, 12288, 2 * RING_BYTES, 1 << 31])
+@pytest.mark.parametrize("ring_bytes", [0, -4096, 1, 4095, 12288, RING_BYTES // 2, 2 * RING_BYTES, 1 << 31])
 def test_impossible_sizes(source: Source, ring_bytes: int) -> None:
     with pytest.raises(RingError, match="map ring failed"):
         RingBuffer(source.item.maps["ring"].fileno(), ring_bytes=ring_bytes)

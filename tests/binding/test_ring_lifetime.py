@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import mmap
 import os
@@ -201,16 +202,22 @@ def test_a_lease_that_a_child_inherits_is_the_parents(ring: RingBuffer, target: 
     assert take(ring) == [b"two"]
 
 
-def test_closing_it_in_a_child_frees_no_memory_of_the_child(ring: RingBuffer, target: Target) -> None:
+@pytest.mark.parametrize("ending", ["close", "drop"])
+def test_its_end_in_a_child_frees_no_memory_of_the_child(item: Object, target: Target, ending: str) -> None:
     """Where the parent has the ring, the child may have got other memory by now."""
+    rings = [RingBuffer(item.maps["ring"])]
 
-    def use_memory_and_close() -> int:
+    def use_memory_and_end_it() -> int:
         blocks = [mmap.mmap(-1, 4096 + 2 * 65536) for _ in range(40)]
         for block in blocks:
             block.write(b"\1" * len(block))
-        ring.close()
+        if ending == "close":
+            rings[0].close()
+        rings.clear()
+        gc.collect()
         return sum(block[0] + block[-1] for block in blocks)
 
-    assert in_child(use_memory_and_close) == 80
+    assert in_child(use_memory_and_end_it) == 80
     target.emit(b"still here")
-    assert take(ring) == [b"still here"]
+    assert take(rings[0]) == [b"still here"]
+    rings[0].close()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +102,17 @@ def test_a_file_of_somebody_else_stays_open(tmp_path: Path) -> None:
     assert path.read_bytes() == b"what was written before\n" + to_json(EVENTS[0]) + b"\nand behind\n"
 
 
+def test_a_file_that_nobody_else_holds_stays_open(tmp_path: Path) -> None:
+    """Closed by the garbage collector, its number would soon be another file's, and that would be written."""
+    path = tmp_path / "trace.jsonl"
+    output = JsonLines(path.open("wb"))
+    gc.collect()
+    with (tmp_path / "other").open("wb"):
+        output.write(EVENTS[:1])
+    assert path.read_bytes() == to_json(EVENTS[0]) + b"\n"
+    assert (tmp_path / "other").read_bytes() == b""
+
+
 @pytest.mark.parametrize("name", ["missing/trace.jsonl", ".", "a\0b"])
 def test_a_file_that_cannot_be_made(tmp_path: Path, name: str) -> None:
     with pytest.raises((OutputError, ValueError)) as raised:
@@ -170,6 +184,28 @@ def test_a_reader_that_has_gone() -> None:
         with pytest.raises(OutputClosed):
             output.write(EVENTS[:1])
         output.close()
+
+
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_everything() -> None:
+    """Other programs that share a terminal or pipe may have made it so."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    got = []
+
+    def read_slowly() -> None:
+        while part := os.read(read_end, 4096):
+            got.append(part)
+            time.sleep(0.001)
+
+    reader = threading.Thread(target=read_slowly)
+    reader.start()
+    try:
+        with os.fdopen(write_end, "wb") as pipe:
+            JsonLines(pipe).write(EVENTS * 10)
+    finally:
+        reader.join()
+        os.close(read_end)
+    assert b"".join(got) == b"".join(to_json(event) + b"\n" for event in EVENTS * 10)
 
 
 def test_a_slow_reader_gets_everything() -> None:
