@@ -64,6 +64,10 @@ struct bpf_prog_info {
 	uint64_t recursion_misses;
 	...;
 };
+struct bpf_map_info {
+	uint32_t max_entries;
+	...;
+};
 int bpf_obj_get_info_by_fd(int bpf_fd, void *info, uint32_t *info_len);
 int bpf_enable_stats(int type);
 int libbpf_num_possible_cpus(void);

@@ -64,7 +64,7 @@ class Globals:
             raise ObjectError("find global", name, hint=f"{self._subject} has no such variable")
         if not self._loaded or found.read_only:
             view = memoryview(ffi.buffer(found.address, found.size))
-            return view.toreadonly() if self._loaded else view
+            return memoryview(bytes(view)) if self._loaded else view  # const: a copy is as good, and lasts
         # libbpf maps these itself only for generated skeletons, so that its copy is not what programs see
         area = self._areas.get(found.map_fd)
         if area is None:

@@ -22,7 +22,8 @@ class Link:
     """An attachment. Closing it detaches; leaving its `with` block or closing the object does so too."""
 
     def __init__(self, pointer: Any, description: str) -> None:
-        self._pointer = pointer
+        # a link that nobody holds any more is closed
+        self._pointer = ffi.gc(pointer, lib.bpf_link__destroy) if isinstance(pointer, ffi.CData) else pointer
         self.description = description
 
     def __repr__(self) -> str:
@@ -40,7 +41,7 @@ class Link:
         """Detaches. Calling it again does nothing."""
         pointer, self._pointer = self._pointer, None
         if pointer:
-            lib.bpf_link__destroy(pointer)
+            ffi.release(pointer)
 
     def fileno(self) -> int:
         """The link's file descriptor."""
@@ -51,6 +52,9 @@ class Link:
 
 class FdLink(Link):
     """A link that libbpf does not know: closing its file descriptor detaches."""
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Detaches. Calling it again does nothing."""

@@ -26,7 +26,6 @@ from .privileges import missing_for_bpf
 __all__ = ["Lease", "RingBuffer"]
 
 MAX_RECORDS = 1024
-MADV_DONTFORK = 10
 
 
 class Lease:
@@ -93,7 +92,7 @@ class RingBuffer:
         MissingCapability: mapping is not permitted.
 
     Plain iteration waits for records and yields copies that stay valid; `lease()` lends a batch without
-    copying. One reader at a time. After a fork the child has no mapping: only the parent may read.
+    copying. One reader at a time. After a fork only the parent may read.
     """
 
     def __init__(
@@ -109,6 +108,12 @@ class RingBuffer:
         page = self._page_bytes = mmap.PAGESIZE
         if self.ring_bytes < page or self.ring_bytes & (self.ring_bytes - 1):
             raise RingError("map ring", hint=f"{self.ring_bytes} is not a ring buffer's size")
+        info, size = (
+            ffi.new("struct bpf_map_info *"),
+            ffi.new("uint32_t *", ffi.sizeof("struct bpf_map_info")),
+        )
+        if not lib.bpf_obj_get_info_by_fd(self._fd, info, size) and info.max_entries != self.ring_bytes:
+            raise RingError("map ring", hint=f"it has {info.max_entries} bytes, not {self.ring_bytes}")
         try:
             self._consumer = mmap.mmap(self._fd, page, flags=mmap.MAP_SHARED)
             self._data = mmap.mmap(
@@ -118,8 +123,8 @@ class RingBuffer:
             if error.errno == errno.EPERM:
                 raise MissingCapability("map the ring buffer", missing_for_bpf()) from None
             raise RingError("map ring", errno=error.errno or 0) from error
-        for area in (self._consumer, self._data):
-            area.madvise(MADV_DONTFORK)  # a forked embedder must not move the consumer position
+        # A forked embedder must not move the consumer position: it is refused by its pid. Not by
+        # MADV_DONTFORK: where the child has a hole it gets other memory, which unmapping this would free.
         self._owner_pid = os.getpid()
         self._consumer_page = ffi.from_buffer(self._consumer)
         self._producer_page = ffi.from_buffer(self._data)
@@ -144,8 +149,6 @@ class RingBuffer:
         if self._epoll.closed:
             return
         self._epoll.close()
-        if self._owner_pid != os.getpid():
-            return  # a forked child has no mapping to give back, and something else may lie there
         ffi.release(self._consumer_page)
         ffi.release(self._producer_page)
         for area in (self._consumer, self._data):

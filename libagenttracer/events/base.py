@@ -81,7 +81,7 @@ class _Codec:
         if order != [f.name for f in plain]:
             raise TypeError(f"{cls.__name__}: fields with a default come after those without")
         if self.binary:
-            wire.append((self.binary, str, ""))
+            wire.append((self.binary, str | msgspec.UnsetType, msgspec.UNSET))  # written even if empty
             wire.append(("encoding", Literal["base64"] | msgspec.UnsetType, msgspec.UNSET))
         title = "".join(part.title() for part in name.split("_"))
         self.cls = cls
@@ -114,7 +114,7 @@ class _Codec:
         data = self.decoder.decode(head.data)
         values = {name: getattr(data, name) for name in self.names}
         if self.binary:
-            text = values[self.binary]
+            text = values[self.binary] or ""
             encoded = getattr(data, "encoding", None) == "base64"
             values[self.binary] = b64decode(text, validate=True) if encoded else text.encode()
         return self.cls(id=head.id, timestamp_ns=head.timestamp_ns, source=head.source, **values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import stat
 from typing import IO, Any
 
@@ -42,6 +43,7 @@ class LineWriter:
             self.name = getattr(target, "name", "output")
             target.flush()
             self._fd = target.fileno()
+            self._target = target  # keeps it open
         status = os.fstat(self._fd)
         self._regular = stat.S_ISREG(status.st_mode)
         self._fresh = self._own and self._regular
@@ -61,7 +63,10 @@ class LineWriter:
         try:
             self._empty()
             while view:
-                view = view[os.write(self._fd, view) :]
+                try:
+                    view = view[os.write(self._fd, view) :]
+                except BlockingIOError:  # somebody made the pipe or terminal non-blocking
+                    select.select([], [self._fd], [])
         except BrokenPipeError:
             raise OutputClosed(f"{self.name}: nobody reads it any more") from None
         except OSError as error:
