@@ -41,6 +41,13 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
+/* Into /sys/kernel/tracing/trace_pipe, in objects that 'make debug' has built; three values at most. */
+#ifdef DEBUG
+#define debug(...) bpf_printk(__VA_ARGS__)
+#else
+#define debug(...) ((void)0)
+#endif
+
 /* Present in the kernel's BTF only where the helper exists: the loader turns this into 0 or 1. */
 enum bpf_func_id___probe {
 	BPF_FUNC_get_attach_cookie___probe = 174,

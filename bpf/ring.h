@@ -59,6 +59,7 @@ static __always_inline struct ring_control *get_ring_control(void)
 /* Plain atomic adds: uprobe programs can be preempted, and fetching atomics need Linux 5.12. */
 static __always_inline void count_loss(struct ring_control *control, enum loss_cause cause, __u64 bytes)
 {
+	debug("lost a record: cause %d, %llu bytes", cause, bytes);
 	__sync_fetch_and_add(&control->lost[cause].records, 1);
 	if (bytes)
 		__sync_fetch_and_add(&control->lost[cause].bytes, bytes);

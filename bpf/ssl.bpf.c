@@ -234,6 +234,7 @@ static __always_inline int enter(struct pt_regs *ctx, __u32 function, __u64 buff
 	frame->library = library;
 	frame->entered_ns = bpf_ktime_get_boot_ns();
 	thread->depth = depth + 1;
+	debug("function %u begins on SSL %llx, %u calls inside one another", function, ssl, depth + 1);
 	return 0;
 }
 
@@ -416,6 +417,7 @@ int data_return(struct pt_regs *ctx)
 		return 0;
 	__u64 total = moved_bytes(frame, RETURN_VALUE(ctx));
 
+	debug("function %u returns %lld, moved %llu bytes", frame->function, RETURN_VALUE(ctx), total);
 	if (!total)
 		return 0;
 	announce_process();
@@ -574,8 +576,10 @@ int ssl_new_return(struct pt_regs *ctx)
 
 	keep_own_stack(ctx);
 	count_hit(library_index(ctx), FN_SSL_NEW);
-	if (ssl && current_matches(pid_tgid, &start_ns))
+	if (ssl && current_matches(pid_tgid, &start_ns)) {
+		debug("SSL %llx is new", ssl);
 		new_generation(pid_tgid, ssl);
+	}
 	return 0;
 }
 

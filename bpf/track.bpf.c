@@ -19,6 +19,8 @@ struct {
 static __always_inline void mark(__u32 tgid, __u64 start_ns)
 {
 	struct process_state state = { .start_ns = start_ns, .matched = 1 };
+
+	debug("process %u matches", tgid);
 	struct ring_control *control;
 
 	if (bpf_map_update_elem(&processes, &tgid, &state, BPF_ANY) == 0)
