@@ -68,7 +68,6 @@ enum ssl_flags {
 	SSL_WRITTEN = 1,     /* direction: written by the process; else read */
 	SSL_JOINED_LATE = 2, /* the connection was first seen after it had begun */
 	SSL_READ_FAULT = 4,  /* the payload could not be read from the process */
-	SSL_TRUNCATED = 8,   /* the call moved more than is in its records */
 };
 
 /* What all records of a connection begin with. */

@@ -60,7 +60,6 @@ class SslFlag(IntFlag):
     WRITTEN = 1
     JOINED_LATE = 2
     READ_FAULT = 4
-    TRUNCATED = 8
 
 
 class ProcessFlag(IntFlag):
