@@ -68,6 +68,7 @@ enum ssl_flags {
 	SSL_WRITTEN = 1,     /* direction: written by the process; else read */
 	SSL_JOINED_LATE = 2, /* the connection was first seen after it had begun */
 	SSL_READ_FAULT = 4,  /* the payload could not be read from the process */
+	SSL_SPLIT = 8,	     /* the call moved more bytes than this record stands for */
 };
 
 /* What all records of a connection begin with. */
@@ -88,8 +89,7 @@ struct ssl_data_record {
 	__u64 call_offset;  /* bytes of the call before this record */
 	__u32 index;	    /* records of this connection and direction before this one */
 	__u32 data_bytes;   /* bytes that this record stands for */
-	__u32 payload_bytes; /* bytes of them that follow: all, or none after a fault */
-	__u8 payload[];
+	__u8 payload[];	    /* as many; nothing of use after a fault */
 };
 
 struct ssl_handshake_record {

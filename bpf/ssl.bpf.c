@@ -340,12 +340,13 @@ __noinline int send_chunk(void)
 		record->common.flags |= SSL_READ_FAULT;
 		count_loss(control, LOSS_READ_FAULT, take);
 	}
+	if (take != total)
+		record->common.flags |= SSL_SPLIT;
 	record->offset = transfer->offset + done;
 	record->call_bytes = total;
 	record->call_offset = done;
 	record->index = index;
 	record->data_bytes = take;
-	record->payload_bytes = fault ? 0 : take;
 	submit(record, control);
 	return done + take < total;
 }

@@ -7,16 +7,18 @@ the end one `Bytes(this.FIELD)` whose length an earlier field gives. Anything el
 
     Sample = Struct("pid" / Int32ul, "used_bytes" / Int32ul, "text" / Bytes(this.used_bytes))
     SampleRecord = record_class(Sample, "SampleRecord")
-    SampleRecord(view, offset, length).pid
+    SampleRecord.unpack_from(view, offset, length).pid
 """
 
 from __future__ import annotations
 
+import operator
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar
 
 import construct
+import msgspec
 
 from ..errors import LayoutError
 
@@ -43,23 +45,23 @@ class Field:
         self.length_field = length_field
 
 
-class Record:
+class Record(msgspec.Struct, gc=False, eq=False):
     """A record in place: bytes that the kernel wrote and somebody else owns.
 
-    Numbers are read when it is made. The tail is looked up in the ring when asked for: that works only
-    while its lease lasts, and raises ValueError afterwards.
+    Numbers are read when it is made, but for those that its class was told to read when asked. They and
+    the tail are looked up in the ring: that works only while its lease lasts, and raises ValueError
+    afterwards. A msgspec Struct, because that is the cheapest object to make.
     """
 
-    __slots__ = ("_offset", "_values", "_view")
     layout: ClassVar[construct.Struct]
     fields: ClassVar[tuple[Field, ...]]
     fixed_bytes: ClassVar[int]
+    unpack_from: ClassVar[Callable[..., Any]]
+
+    _values: tuple[Any, ...]
     _view: memoryview
     _offset: int
-    _values: tuple[Any, ...]
-
-    def __init__(self, view: memoryview, offset: int = 0, length: int = -1) -> None:
-        raise TypeError("derive a class with record_class()")
+    _length: int
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, copied."""
@@ -96,78 +98,91 @@ def fields_of(layout: construct.Struct) -> tuple[Field, ...]:
     return tuple(found)
 
 
-def record_class(layout: construct.Struct, name: str) -> type[Any]:
+def record_class(layout: construct.Struct, name: str, *, lazy: Collection[str] = ()) -> type[Any]:
     """Derives the class that decodes this layout in place.
 
+    Args:
+        layout: what may be in it is said at the head of this module.
+        name: of the class.
+        lazy: fields that are seldom asked for: read then, instead of when the record is made.
+
     Returns:
-        A subclass of `Record`, made as `cls(view, offset, length)`: a memoryview, where in it the record
-        begins, and how many bytes it has (there may be more than the layout needs). It raises `LayoutError`
-        if they are too few for the layout or for the tail.
+        A subclass of `Record`. Its `unpack_from(view, offset=0, length=-1)` makes a record of a memoryview,
+        where in it the record begins, and how many bytes it has (there may be more than the layout needs;
+        -1: all that follow). It raises `LayoutError` if they are too few for the layout; asking for the
+        tail raises it if they are too few for that.
+
+    Raises:
+        LayoutError: the layout cannot be decoded in place, or has no such lazy field.
     """
     fields = fields_of(layout)
-    tail = fields[-1] if fields and fields[-1].size < 0 else None
-    fixed = struct.Struct("<" + "".join(field.format for field in fields))
-    unpack_from = fixed.unpack_from
-    fixed_bytes = fixed.size
-    places = [field.name for field in fields if field.name and field.size >= 0]
-
-    def too_short(needed: int, length: int) -> LayoutError:
-        return LayoutError(f"{name} needs {needed} bytes, the record has {length}")
-
-    def whole(view: memoryview, offset: int, length: int) -> int:
-        """Off the hot path: a length that was not given is all that there is; too short raises."""
-        if length < 0:
-            length = len(view) - offset
-        if length < fixed_bytes:
-            raise too_short(fixed_bytes, length)
-        return length
-
-    if tail is None:
-
-        def __init__(self: Any, view: memoryview, offset: int = 0, length: int = -1) -> None:
-            if length < fixed_bytes:
-                length = whole(view, offset, length)
-            self._values = unpack_from(view, offset)
-
-    else:
-        length_index = places.index(tail.length_field)
-
-        def __init__(self: Any, view: memoryview, offset: int = 0, length: int = -1) -> None:
-            if length < fixed_bytes:
-                length = whole(view, offset, length)
-            self._values = values = unpack_from(view, offset)
-            if values[length_index] > length - fixed_bytes:
-                raise too_short(fixed_bytes + values[length_index], length)
-            self._view = view
-            self._offset = offset + fixed_bytes
-
+    if unknown := set(lazy) - {field.name for field in fields if field.name and field.size >= 0}:
+        raise LayoutError(f"{name} has no field {', '.join(sorted(unknown))} to be lazy")
+    fixed = struct.Struct(
+        "<" + "".join(f"{field.size}x" if field.name in lazy else field.format for field in fields)
+    )
+    unpack, fixed_bytes = fixed.unpack_from, fixed.size
     namespace: dict[str, Any] = {
-        "__slots__": (),
         "__doc__": f"A {name} in place, decoded from its construct layout.",
-        "__init__": __init__,
+        "__module__": __name__,
+        "__annotations__": {},
         "layout": layout,
         "fields": fields,
         "fixed_bytes": fixed_bytes,
     }
-    for index, place in enumerate(places):
-        namespace[place] = _value_property(index, place)
-    if tail is not None:
-        namespace[tail.name] = _tail_property(places.index(tail.length_field), tail.name)
-    return type(name, (Record,), namespace)
+    eager = [field.name for field in fields if field.name and field.size >= 0 and field.name not in lazy]
+    for index, place in enumerate(eager):
+        namespace[place] = _eager_property(index, place)
+    for field in fields:
+        if field.name in lazy:
+            namespace[field.name] = _lazy_property(field)
+        elif field.size < 0:
+            namespace[field.name] = _tail_property(field, fixed_bytes, eager)
+    made: type[Any] = msgspec.StructMeta(name, (Record,), namespace, gc=False, eq=False)
+
+    def unpack_from(view: memoryview, offset: int = 0, length: int = -1) -> Any:
+        if length < fixed_bytes:  # also: not given
+            length = len(view) - offset if length < 0 else length
+            if length < fixed_bytes:
+                raise _too_short(name, fixed_bytes, length)
+        return made(unpack(view, offset), view, offset, length)
+
+    made.unpack_from = staticmethod(unpack_from)
+    return made
 
 
-def _value_property(index: int, name: str) -> property:
+def _too_short(name: str, needed: int, length: int) -> LayoutError:
+    return LayoutError(f"{name} needs {needed} bytes, the record has {length}")
+
+
+def _eager_property(index: int, name: str) -> property:
     def get(self: Record) -> Any:
         return self._values[index]
 
     return property(get, doc=f"Field {name}.")
 
 
-def _tail_property(length_index: int, name: str) -> property:
-    def get(self: Record) -> memoryview:
-        return self._view[self._offset : self._offset + self._values[length_index]]
+def _lazy_property(field: Field) -> property:
+    unpack, at = struct.Struct("<" + field.format).unpack_from, field.offset
 
-    return property(get, doc=f"Tail {name}, a borrowed memoryview.")
+    def get(self: Record) -> Any:
+        return unpack(self._view, self._offset + at)[0]
+
+    return property(get, doc=f"Field {field.name}, read when asked for.")
+
+
+def _tail_property(field: Field, fixed_bytes: int, eager: list[str]) -> property:
+    index = eager.index(field.length_field) if field.length_field in eager else -1
+    size_of = operator.attrgetter(field.length_field)
+
+    def get(self: Record) -> memoryview:
+        size = self._values[index] if index >= 0 else size_of(self)
+        begin = self._offset + fixed_bytes
+        if size > self._length - fixed_bytes:
+            raise _too_short(type(self).__name__, fixed_bytes + size, self._length)
+        return self._view[begin : begin + size]
+
+    return property(get, doc=f"Tail {field.name}, a borrowed memoryview.")
 
 
 def _flatten(layout: construct.Struct) -> Iterator[tuple[str, Any]]:
@@ -200,7 +215,7 @@ def _field(name: str, item: Any, offset: int, before: list[Field]) -> Field:
     raise LayoutError(f"{name or 'a field'}: {type(item).__name__} cannot be decoded in place")
 
 
-_TAKEN = frozenset({"as_dict", "fields", "fixed_bytes", "layout"})
+_TAKEN = frozenset({"as_dict", "fields", "fixed_bytes", "layout", "unpack_from"})
 
 
 class _Probe(dict[str, Any]):

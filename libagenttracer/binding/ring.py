@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import MissingCapability, RingError
 from ._libbpf import ffi, lib
+from .layout import Record
 from .maps import Map
 from .privileges import missing_for_bpf
 
@@ -98,13 +99,13 @@ class RingBuffer:
     def __init__(
         self,
         source: Map | int,
-        record: Callable[[memoryview, int, int], Any] | None = None,
+        record: type[Record] | Callable[[memoryview, int, int], Any] | None = None,
         *,
         ring_bytes: int = 0,
     ) -> None:
         self._fd = source if isinstance(source, int) else source.fileno()
         self.ring_bytes = ring_bytes if isinstance(source, int) else source.max_entries
-        self._record = record or _slice
+        self._record: Callable[[memoryview, int, int], Any] = getattr(record, "unpack_from", record or _slice)
         page = self._page_bytes = mmap.PAGESIZE
         if self.ring_bytes < page or self.ring_bytes & (self.ring_bytes - 1):
             raise RingError("map ring", hint=f"{self.ring_bytes} is not a ring buffer's size")

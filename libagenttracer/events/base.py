@@ -12,7 +12,6 @@ they have it.
 
 from __future__ import annotations
 
-import operator
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -70,29 +69,20 @@ class _Codec:
 
     def __init__(self, name: str, cls: type[Event]) -> None:
         fields = [f for f in msgspec.structs.fields(cls) if f.name not in _ENVELOPE_FIELDS]
-        # the field of bytes goes last, behind its encoding
+        self.names = [f.name for f in fields]
         self.binary = next((f.name for f in fields if f.type is bytes), "")
-        plain = [f for f in fields if f.name != self.binary]
-        self.names = [f.name for f in plain] + ([self.binary] if self.binary else [])
-        self.get = _getter([f.name for f in plain])
-        wire: list[Any] = [(f.name, _bounded(f.type), *(() if f.required else (f.default,))) for f in plain]
-        wire.sort(key=len)  # msgspec wants defaults last
-        order = [item[0] for item in wire]
-        if order != [f.name for f in plain]:
-            raise TypeError(f"{cls.__name__}: fields with a default come after those without")
+        wire: list[Any] = [
+            (f.name, str, *(() if f.required else ("",)))
+            if f.name == self.binary
+            else (f.name, _bounded(f.type), *(() if f.required else (f.default,)))
+            for f in fields
+        ]
         if self.binary:
-            wire.append((self.binary, str | msgspec.UnsetType, msgspec.UNSET))  # written even if empty
             wire.append(("encoding", Literal["base64"] | msgspec.UnsetType, msgspec.UNSET))
         title = "".join(part.title() for part in name.split("_"))
         self.cls = cls
-        self.data = msgspec.defstruct(
-            f"{title}Data",
-            wire,
-            frozen=True,
-            gc=False,
-            omit_defaults=True,
-            kw_only=False,
-            module=cls.__module__,
+        self.data: Any = msgspec.defstruct(
+            f"{title}Data", wire, gc=False, omit_defaults=True, kw_only=False, module=cls.__module__
         )
         self.envelope = msgspec.defstruct(
             title,
@@ -109,22 +99,37 @@ class _Codec:
             module=cls.__module__,
         )
         self.decoder = msgspec.json.Decoder(self.data)
+        self.encode = self._encoder(name)
+
+    def _encoder(self, name: str) -> Callable[[Event], bytes]:
+        """What `to_json` does for this class: with everything at hand, since it runs for each event."""
+        data_class, envelope = self.data, self.envelope
+        encode, astuple = _encoder.encode, msgspec.structs.astuple
+        own = len(_ENVELOPE_FIELDS)  # the base class's fields come first
+        binary = self.binary
+        binary_index = own + self.names.index(binary) if binary else 0
+
+        def to_json(event: Event) -> bytes:
+            values = astuple(event)
+            data = data_class(*values[own:])
+            if binary:
+                try:
+                    setattr(data, binary, values[binary_index].decode())
+                except UnicodeDecodeError:  # msgspec writes bytes as base64
+                    data.encoding = "base64"
+            timestamp_ns = values[1]
+            return encode(envelope(values[0], timestamp_ns // 1_000_000, timestamp_ns, values[2], name, data))
+
+        return to_json
 
     def decode(self, head: _Head) -> Event:
-        data = self.decoder.decode(head.data)
+        data: Any = self.decoder.decode(head.data)
         values = {name: getattr(data, name) for name in self.names}
         if self.binary:
-            text = values[self.binary] or ""
-            encoded = getattr(data, "encoding", None) == "base64"
+            text = values[self.binary]
+            encoded = data.encoding == "base64"
             values[self.binary] = b64decode(text, validate=True) if encoded else text.encode()
         return self.cls(id=head.id, timestamp_ns=head.timestamp_ns, source=head.source, **values)
-
-
-def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Gets these attributes as a tuple; `operator.attrgetter` does that for two and more."""
-    if len(names) > 1:
-        return operator.attrgetter(*names)
-    return lambda event: tuple(getattr(event, name) for name in names)
 
 
 def _bounded(type_: Any) -> Any:
@@ -174,18 +179,8 @@ def to_json(event: Event) -> bytes:
     codec = _by_class.get(type(event))
     if codec is None:
         return _unknown_to_json(event)
-    if codec.binary:
-        raw = getattr(event, codec.binary)
-        try:
-            data = codec.data(*codec.get(event), raw.decode())
-        except UnicodeDecodeError:
-            data = codec.data(*codec.get(event), raw, "base64")  # msgspec writes bytes as base64
-    else:
-        data = codec.data(*codec.get(event))
-    ns = event.timestamp_ns
-    envelope = codec.envelope(event.id, ns // 1_000_000, ns, event.source, event.event_type, data)
     try:
-        return _encoder.encode(envelope)
+        return codec.encode(event)
     except UnicodeEncodeError:  # a path that is no UTF-8: what does not fit becomes U+FFFD
         changes = {name: _clean(value) for name, value in msgspec.structs.asdict(event).items()}
         return to_json(type(event)(**changes))

@@ -30,7 +30,7 @@ class TracerIdentity:
 
     def record_id(self, position: int) -> str:
         """The id of the event that a record gives: by its place in the ring, which no other record has."""
-        return f"{self._record_prefix}{position & 0xFFFFFFFFFFFF:012x}"
+        return self._record_prefix + (position & 0xFFFFFFFFFFFF).to_bytes(6, "big").hex()
 
     def next_id(self) -> str:
         """An id for an event that comes from no record."""

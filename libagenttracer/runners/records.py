@@ -60,6 +60,7 @@ class SslFlag(IntFlag):
     WRITTEN = 1
     JOINED_LATE = 2
     READ_FAULT = 4
+    SPLIT = 8
 
 
 class ProcessFlag(IntFlag):
@@ -125,8 +126,7 @@ ssl_data_record = Struct(
     "call_offset" / Int64ul,
     "index" / Int32ul,
     "data_bytes" / Int32ul,
-    "payload_bytes" / Int32ul,
-    "payload" / Bytes(this.payload_bytes),
+    "payload" / Bytes(this.data_bytes),
 )
 
 ssl_handshake_record = Struct(
@@ -169,7 +169,11 @@ LAYOUTS = {
 }
 
 ProcessRecord = record_class(process_record, "ProcessRecord")
-SslDataRecord = record_class(ssl_data_record, "SslDataRecord")
+SslDataRecord = record_class(
+    ssl_data_record,
+    "SslDataRecord",
+    lazy=["kind", "start_ns", "call_bytes", "call_offset"],
+)
 SslHandshakeRecord = record_class(ssl_handshake_record, "SslHandshakeRecord")
 SslSendfileRecord = record_class(ssl_sendfile_record, "SslSendfileRecord")
 ConnectionKey = record_class(connection_key, "ConnectionKey")

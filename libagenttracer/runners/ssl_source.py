@@ -140,8 +140,8 @@ class SslSource:
         assert self._object is not None
         for key, value in self._object.maps["connections"].items():
             name, seen = (
-                ConnectionKey(memoryview(key), 0, len(key)),
-                Connection(memoryview(value), 0, len(value)),
+                ConnectionKey.unpack_from(memoryview(key), 0, len(key)),
+                Connection.unpack_from(memoryview(value), 0, len(value)),
             )
             yield ConnectionTotals(
                 name.tgid,

@@ -127,7 +127,7 @@ def test_the_declared_layouts_agree_with_the_sources(built: Path) -> None:
     ("old", "new", "struct", "said"),
     [
         ('"latency_ns" / Int64ul', '"latency_ns" / Int32ul', "ssl_data_record", "'latency_ns'"),
-        ('"call_offset" / Int64ul', '"call_begin" / Int64ul', "ssl_data_record", "'call_begin'"),
+        ('"calls" / Int32ul', '"tries" / Int32ul', "ssl_handshake_record", "'tries'"),
         (
             '"read_bytes" / Int64ul,\n    "written_bytes" / Int64ul',
             '"written_bytes" / Int64ul,\n    "read_bytes" / Int64ul',

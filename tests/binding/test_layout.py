@@ -78,7 +78,7 @@ def test_every_kind_of_field() -> None:
         "u8": 200, "s8": -1, "s16": -2, "inner": {"u16": 65535, "deeper": {"s32": -3, "u32": 4}},
         "s64": -(2**63), "u64": 2**64 - 1, "name": b"abc\0\0", "tail_bytes": 3, "tail": b"xyz",
     }  # fmt: skip
-    record = AllKinds(memoryview(ALL_KINDS.build(values)))
+    record = AllKinds.unpack_from(memoryview(ALL_KINDS.build(values)))
     assert (record.u8, record.s8, record.s16, record.u16, record.s32, record.u32) == (
         200,
         -1,
@@ -107,7 +107,7 @@ def test_fields_have_the_offsets_that_construct_gives() -> None:
 def test_a_record_says_what_construct_parses(fixed: bytes, tail: bytes, before: int, behind: int) -> None:
     raw = fixed[:39] + bytes([len(tail)]) + tail
     view = memoryview(b"\xee" * before + raw + b"\xdd" * behind)
-    record = AllKinds(view, before, len(raw) + behind)
+    record = AllKinds.unpack_from(view, before, len(raw) + behind)
     assert record.as_dict() == parsed(ALL_KINDS, raw)
     assert record.tail == tail
 
@@ -151,8 +151,8 @@ def test_any_layout_says_what_construct_parses(layout: construct.Struct, data: s
         tail = data.draw(st.binary(max_size=40))
         raw[length.offset : length.offset + length.size] = len(tail).to_bytes(length.size, "little")
         raw += tail
-    assert made(memoryview(raw), 0, len(raw)).as_dict() == parsed(layout, bytes(raw))
-    assert made(memoryview(raw)).as_dict() == parsed(layout, bytes(raw))
+    assert made.unpack_from(memoryview(raw), 0, len(raw)).as_dict() == parsed(layout, bytes(raw))
+    assert made.unpack_from(memoryview(raw)).as_dict() == parsed(layout, bytes(raw))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_field_without_a_name_moves_no_other() -> None:
     layout = Struct(Int32ul, "b" / Int32ul)
     raw = bytes([1, 0, 0, 0, 2, 0, 0, 0])
     try:
-        record = record_class(layout, "Unnamed")(memoryview(raw))
+        record = record_class(layout, "Unnamed").unpack_from(memoryview(raw))
     except LayoutError:
         return  # to refuse it is right too
     assert record.b == layout.parse(raw).b == 2
@@ -232,7 +232,7 @@ def test_the_length_of_a_tail_is_an_unsigned_number() -> None:
 
 
 def test_a_field_may_not_hide_what_records_have() -> None:
-    names = ["as_dict", "fields", "layout", "fixed_bytes", "_values", "_view", "_offset"]
+    names = ["as_dict", "fields", "layout", "fixed_bytes", "unpack_from", "_values", "_view", "_offset"]
     assert [name for name in names if not refused(Struct(name / Int8ul, "b" / Int8ul))] == []
 
 
@@ -240,34 +240,34 @@ def test_a_field_may_not_hide_what_records_have() -> None:
 def test_a_record_shorter_than_its_layout_is_refused(length: int) -> None:
     raw = bytes(39) + b"\1" + b"x" * 30
     with pytest.raises(LayoutError, match=f"needs 4[01] bytes, the record has {length}$"):
-        AllKinds(memoryview(raw), 0, length if length < 40 else 40)
+        _ = AllKinds.unpack_from(memoryview(raw), 0, length if length < 40 else 40).tail
 
 
 def test_a_record_without_a_tail_shorter_than_its_layout_is_refused() -> None:
     made = record_class(Struct("a" / Int32ul, "b" / Int32ul), "Pair")
-    assert made(memoryview(bytes(8)), 0, 8).b == 0
+    assert made.unpack_from(memoryview(bytes(8)), 0, 8).b == 0
     for length in range(8):
         with pytest.raises(LayoutError, match=f"Pair needs 8 bytes, the record has {length}"):
-            made(memoryview(bytes(100)), 0, length)
+            made.unpack_from(memoryview(bytes(100)), 0, length)
 
 
 def test_without_a_length_the_view_itself_has_to_be_long_enough() -> None:
     made = record_class(Struct("a" / Int32ul, "b" / Int32ul), "Pair")
     with pytest.raises(LayoutError):
-        made(memoryview(bytes(7)))
+        made.unpack_from(memoryview(bytes(7)))
     with pytest.raises(LayoutError):
-        made(memoryview(bytes(12)), 5)
+        made.unpack_from(memoryview(bytes(12)), 5)
 
 
 def test_an_empty_tail() -> None:
-    record = AllKinds(memoryview(bytes(40)))
+    record = AllKinds.unpack_from(memoryview(bytes(40)))
     assert record.tail == b""
     assert record.as_dict()["tail"] == b""
 
 
 def test_the_tail_dies_with_its_view_and_the_numbers_do_not() -> None:
     view = memoryview(bytes(39) + b"\2hi")
-    record = AllKinds(view)
+    record = AllKinds.unpack_from(view)
     assert record.tail == b"hi"
     view.release()
     assert record.tail_bytes == 2
@@ -279,18 +279,40 @@ def test_the_tail_dies_with_its_view_and_the_numbers_do_not() -> None:
 
 def test_the_tail_is_not_a_copy() -> None:
     raw = bytearray(39) + b"\2hi"
-    record = AllKinds(memoryview(raw))
+    record = AllKinds.unpack_from(memoryview(raw))
     raw[40] = ord("H")
     assert record.tail == b"Hi"
 
 
-def test_the_base_class_makes_no_records() -> None:
-    with pytest.raises(TypeError, match="record_class"):
-        Record(memoryview(b""))
+LAZY = record_class(ALL_KINDS, "Lazy", lazy=["u8", "s64", "tail_bytes"])
+
+
+def test_a_lazy_field_is_read_when_asked_for() -> None:
+    raw = bytearray(39) + b"\2hi"
+    record = LAZY.unpack_from(memoryview(raw))
+    assert record.as_dict() == AllKinds.unpack_from(memoryview(raw)).as_dict()
+    raw[0] = 7
+    assert record.u8 == 7
+    assert record.tail == b"hi"
+
+
+def test_lazy_fields_die_with_their_view_and_the_others_do_not() -> None:
+    view = memoryview(bytes(39) + b"\2hi")
+    record = LAZY.unpack_from(view)
+    view.release()
+    assert record.u16 == 0
+    with pytest.raises(ValueError, match="released"):
+        _ = record.u8
+
+
+@pytest.mark.parametrize("name", ["absent", "tail", ""])
+def test_only_numbers_and_bytes_can_be_lazy(name: str) -> None:
+    with pytest.raises(LayoutError, match=f"no field {name} to be lazy"):
+        record_class(ALL_KINDS, "Bad", lazy=[name])
 
 
 def test_records_have_slots() -> None:
-    record = AllKinds(memoryview(bytes(40)))
+    record = AllKinds.unpack_from(memoryview(bytes(40)))
     with pytest.raises(AttributeError):
         record.surprise = 1
     with pytest.raises(AttributeError):

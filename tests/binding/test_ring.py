@@ -115,7 +115,7 @@ def test_a_record_that_does_not_fit_its_class(source: Source) -> None:
         source.emit(b"\x01\x02\x09abc")
         source.emit(b"\x04\x00\x01x")
         with ring.lease() as lease, pytest.raises(LayoutError, match="needs 12 bytes, the record has 6"):
-            list(lease)
+            _ = next(iter(lease)).text
         assert take(ring) == [], "the batch was given back all the same"
 
 

@@ -84,7 +84,8 @@ def data(
     """A record of TLS plaintext. `call`: bytes of the whole call, and of it before this record."""
     function = SslFunction.SSL_write if written else SslFunction.SSL_read
     flags = SslFlag.WRITTEN * written | SslFlag.READ_FAULT * fault | changes.pop("flags", 0)
-    shown = b"" if fault else payload
+    if call:
+        flags |= SslFlag.SPLIT
     raw: bytes = ssl_data_record.build(
         {
             "common": common(RecordKind.SSL_DATA, function, **{"flags": flags, **changes}),
@@ -93,8 +94,7 @@ def data(
             "call_offset": call[1] if call else 0,
             "index": index,
             "data_bytes": len(payload),
-            "payload_bytes": len(shown),
-            "payload": shown,
+            "payload": bytes(len(payload)) if fault else payload,
         }
     )
     return raw + b"\xaa" * 33
