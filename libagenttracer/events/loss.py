@@ -18,11 +18,13 @@ class Loss(Event, frozen=True, gc=False):
 
     Attributes:
         cause: "ring_full" (the reader was too slow: a larger ring helps), "read_fault", "truncated",
-            "map_full", "missed_return".
+            "map_full", "missed_return"; of processes also "io_uring" (calls that were made that way cannot
+            be seen; `count` of them), "compat" (32-bit programs that were started).
         count: records that are missing; for "ring_full" each would have been one event.
         lost_bytes: bytes of payload in them, as far as known.
         pid, comm, connection_id, direction: whose, where known.
         offset: bytes of this connection and direction before the gap.
+        kind: the `event_type` that the records would have given, where known.
     """
 
     cause: str
@@ -33,3 +35,4 @@ class Loss(Event, frozen=True, gc=False):
     connection_id: str | None = None
     direction: Literal["read", "write"] | None = None
     offset: int | None = None
+    kind: str | None = None
