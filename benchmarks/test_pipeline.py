@@ -16,7 +16,7 @@ from libagenttracer.runners.ssl_decoder import SslDecoder
 RECORDS = 256
 PAYLOAD = {"text": b'data: {"delta": "hello"}\n'.ljust(512, b" "), "binary": bytes(range(256)) * 2}
 SLOT_BYTES = 640
-HEADER = {"time_ns": 10**12, "tgid": 4242, "tid": 4242, "start_ns": 10**9}
+HEADER = {"time_ns": 10**12, "tgid": 4242, "tid": 4242, "start_ns": 10**9, "uid": 1000}
 
 
 def ring(kind: str) -> tuple[memoryview, list[tuple[int, int]]]:
@@ -45,8 +45,9 @@ def decoder() -> SslDecoder:
     raw = process_record.build(
         {
             "header": {**HEADER, "kind": 1},
-            **{"parent_start_ns": 1, "exec_count": 1, "cgroup_id": 1, "ppid": 1, "uid": 1000, "flags": 0},
-            **{"comm": b"python".ljust(16, b"\0"), "exe_bytes": 12, "exe": b"python3\0bin\0"},
+            **{"parent_start_ns": 1, "exec_count": 1, "cgroup_id": 1, "ppid": 1, "gid": 1000, "flags": 0},
+            **{"namespace_pid": 1, "args_bytes": 0, "cwd_bytes": 0, "text_bytes": 12},
+            **{"comm": b"python".ljust(16, b"\0"), "exe_bytes": 12, "text": b"python3\0bin\0"},
         }
     )
     made.decode(memoryview(raw), [(0, len(raw))], 0)

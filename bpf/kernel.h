@@ -30,6 +30,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_CGROUP_ARRAY = 8,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
@@ -51,6 +52,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 /* Present in the kernel's BTF only where the helper exists: the loader turns this into 0 or 1. */
 enum bpf_func_id___probe {
 	BPF_FUNC_get_attach_cookie___probe = 174,
+	BPF_FUNC_task_pt_regs___probe = 175,
 };
 
 #if defined(__TARGET_ARCH_x86)
@@ -95,7 +97,12 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_bl_node {
+	struct hlist_bl_node **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
 };
@@ -115,20 +122,66 @@ struct path {
 	struct dentry *dentry;
 };
 
+struct inode {
+	__u16 i_mode;
+	void *i_private;
+};
+
+typedef struct {
+	long counter;
+} atomic64_t;
+
+typedef struct {
+	atomic64_t refcnt;
+} file_ref_t;
+
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
+	void *private_data;
+	__u32 f_flags;
+	file_ref_t f_ref; /* since Linux 6.13; 0 means one reference */
+};
+
+struct file___before_6_13 {
+	atomic64_t f_count;
+};
+
+struct fdtable {
+	__u32 max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct fs_struct {
+	struct path pwd;
 };
 
 struct mm_struct {
 	struct file *exe_file;
+	unsigned long arg_start;
+	unsigned long arg_end;
+	unsigned long task_size;
+};
+
+struct linux_binprm {
+	const char *filename;
 };
 
 typedef struct {
 	__u32 val;
 } kuid_t;
 
+typedef struct {
+	__u32 val;
+} kgid_t;
+
 struct cred {
 	kuid_t uid;
+	kgid_t gid;
 };
 
 typedef struct {
@@ -137,9 +190,34 @@ typedef struct {
 
 struct signal_struct {
 	atomic_t live;
+	__s32 group_exit_code;
+	__u32 flags;
+	__u64 utime;
+	__u64 stime;
+	unsigned long maxrss;
+	__u64 sum_sched_runtime;
+};
+
+struct upid {
+	__s32 nr;
+};
+
+struct pid {
+	__u32 level;
+	struct dentry *stashed; /* since Linux 6.9, when pidfds became inodes of their own */
+	struct upid numbers[1];
+};
+
+struct sched_entity {
+	__u64 sum_exec_runtime;
+};
+
+struct thread_info {
+	__u32 status; /* x86 */
 };
 
 struct task_struct {
+	struct thread_info thread_info;
 	__u32 pid;
 	__u32 tgid;
 	__u64 start_boottime;
@@ -149,7 +227,53 @@ struct task_struct {
 	struct mm_struct *mm;
 	const struct cred *cred;
 	struct signal_struct *signal;
+	struct files_struct *files;
+	struct fs_struct *fs;
+	struct pid *thread_pid;
+	struct sched_entity se;
+	void *stack;
+	__u64 utime;
+	__u64 stime;
+	__s32 exit_code;
 	char comm[16];
+};
+
+struct io_kiocb {
+	__u8 opcode;
+};
+
+struct in6_addr {
+	__u8 s6_addr[16];
+};
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
+	__be16 skc_dport;
+	__u16 skc_num;
+	__u16 skc_family;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_type;
+	__u16 sk_protocol;
+	__s32 sk_err;
+};
+
+struct unix_address {
+	__s32 len; /* behind it: struct sockaddr_un name[] */
+};
+
+struct unix_sock {
+	struct unix_address *addr;
+	struct sock *peer;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 struct seq_file;

@@ -19,6 +19,16 @@ enum record_kind {
 	RECORD_SSL_DATA = 2,
 	RECORD_SSL_HANDSHAKE = 3,
 	RECORD_SSL_SENDFILE = 4,
+	RECORD_FORK = 5,
+	RECORD_EXEC = 6,
+	RECORD_EXEC_ARGS = 7,
+	RECORD_EXIT = 8,
+	RECORD_SIGNAL = 9,
+	RECORD_SHELL_LINE = 10,
+	RECORD_FILE = 11,
+	RECORD_FILE_CLOSE = 12,
+	RECORD_NET = 13,
+	RECORD_KINDS = 32,
 };
 
 /* In front of every record of every program. */
@@ -28,25 +38,193 @@ struct record_header {
 	__u64 time_ns;	/* CLOCK_BOOTTIME */
 	__u64 start_ns; /* boot time at which the process started: with tgid, its identity */
 	__u32 tid;
-	__u32 reserved;
+	__u32 uid; /* real user id */
 };
 
 enum process_flags {
 	PROCESS_EXE_TRUNCATED = 1,
+	PROCESS_CWD_TRUNCATED = 2,
+	PROCESS_EXE_DELETED = 4,
+	PROCESS_EXE_ANONYMOUS = 8, /* its path is only a name */
+	PROCESS_COMPAT = 16,	   /* 32-bit */
 };
 
-/* Sent before the first other record of a process, and again after an exec. */
+/*
+ * RECORD_PROCESS: sent before the first other record of a process that nothing else has told of.
+ * RECORD_EXEC: a process became another program; its arguments come before, in RECORD_EXEC_ARGS.
+ */
 struct process_record {
 	struct record_header header;
 	__u64 parent_start_ns;
 	__u64 exec_count; /* task_struct.self_exec_id */
 	__u64 cgroup_id;
 	__u32 ppid;
-	__u32 uid;
-	__u8 comm[COMM_BYTES]; /* of the thread group's leader */
+	__u32 gid;
+	__u32 namespace_pid;
 	__u32 flags;
+	__u8 comm[COMM_BYTES]; /* of the thread group's leader */
+	__u32 args_bytes;
 	__u32 exe_bytes;
-	__u8 exe[PATH_BYTES]; /* path components, the last one first, each ended by NUL */
+	__u32 cwd_bytes;
+	__u32 text_bytes;
+	__u8 text[]; /* exe and cwd as path components, the last one first, each ended by NUL; file name */
+};
+
+/* A part of the arguments of the exec that follows. */
+struct exec_args_record {
+	struct record_header header;
+	__u32 offset;
+	__u32 data_bytes;
+	__u8 payload[];
+};
+
+struct fork_record {
+	struct record_header header; /* of the process that forked */
+	__u64 child_start_ns;
+	__u64 parent_start_ns; /* CLONE_PARENT makes another one the parent */
+	__u32 child_tgid;
+	__u32 ppid;
+};
+
+struct exit_record {
+	struct record_header header;
+	__u64 user_ns;	  /* as the kernel counted ticks … */
+	__u64 system_ns;
+	__u64 runtime_ns; /* … and as the scheduler measured their sum */
+	__u64 max_rss_pages;
+	__u32 status; /* as for waitpid() */
+	__u32 reserved;
+};
+
+struct signal_record {
+	struct record_header header;
+	__s32 target;
+	__s32 signal;
+	__s32 result;
+	__u32 call; /* enum call */
+};
+
+struct shell_line_record {
+	struct record_header header;
+	__u32 flags; /* 1: truncated */
+	__u32 data_bytes;
+	__u8 payload[];
+};
+
+/* System calls, under the same number on every architecture. */
+enum call {
+	CALL_NONE = 0,
+	CALL_OPEN = 1,
+	CALL_OPENAT = 2,
+	CALL_OPENAT2 = 3,
+	CALL_CREAT = 4,
+	CALL_UNLINK = 5,
+	CALL_UNLINKAT = 6,
+	CALL_RENAME = 7,
+	CALL_RENAMEAT = 8,
+	CALL_RENAMEAT2 = 9,
+	CALL_MKDIR = 10,
+	CALL_MKDIRAT = 11,
+	CALL_RMDIR = 12,
+	CALL_LINK = 13,
+	CALL_LINKAT = 14,
+	CALL_SYMLINK = 15,
+	CALL_SYMLINKAT = 16,
+	CALL_CHMOD = 17,
+	CALL_FCHMOD = 18,
+	CALL_FCHMODAT = 19,
+	CALL_FCHMODAT2 = 20,
+	CALL_CHOWN = 21,
+	CALL_FCHOWN = 22,
+	CALL_LCHOWN = 23,
+	CALL_FCHOWNAT = 24,
+	CALL_TRUNCATE = 25,
+	CALL_FTRUNCATE = 26,
+	CALL_CONNECT = 30,
+	CALL_ACCEPT = 31,
+	CALL_ACCEPT4 = 32,
+	CALL_BIND = 33,
+	CALL_LISTEN = 34,
+	CALL_SENDTO = 35,
+	CALL_SENDMSG = 36,
+	CALL_SENDMMSG = 37,
+	CALL_CLOSE = 38,
+	CALL_KILL = 50,
+	CALL_TKILL = 51,
+	CALL_TGKILL = 52,
+	CALL_PIDFD_SEND_SIGNAL = 53,
+	CALL_RT_SIGQUEUEINFO = 54,
+	CALL_RT_TGSIGQUEUEINFO = 55,
+	CALL_READ = 60, /* and whatever else reads */
+	CALL_WRITE = 61,
+};
+
+enum file_flags {
+	FILE_RESOLVED = 1,   /* the path is that of the opened file */
+	FILE_ANONYMOUS = 2,  /* it is only a name */
+	FILE_TRUNCATED = 4,
+	FILE_UNREADABLE = 8, /* a name could not be read from the process */
+	FILE_DIR_KNOWN = 16,
+	FILE_NEW_DIR_KNOWN = 32,
+};
+
+/* A call on a file by name or descriptor, when it returned. */
+struct file_record {
+	struct record_header header;
+	__u64 flags;  /* of open, rename; the new length of truncate */
+	__u32 mode;   /* permission bits; uid of chown */
+	__u32 gid;
+	__s32 result;
+	__s32 fd;
+	__u16 call;	  /* enum call */
+	__u16 file_flags; /* enum file_flags */
+	__u32 name_bytes;
+	__u32 dir_bytes;
+	__u32 new_name_bytes;
+	__u32 new_dir_bytes;
+	__u32 text_bytes;
+	__u8 text[]; /* name as given, then the directory that it is relative to; the same for the new name */
+};
+
+struct file_close_record {
+	struct record_header header;
+	__u64 bytes_read;
+	__u64 bytes_written;
+	__s32 fd;
+	__u32 file_flags;
+	__u32 reserved;
+	__u32 text_bytes;
+	__u8 text[]; /* path components, the last one first */
+};
+
+#define ADDRESS_BYTES 110 /* sun_path is the longest: 108 */
+
+enum net_flags {
+	NET_LATE = 1,	      /* the outcome of a connect that was in progress */
+	NET_BYTES_KNOWN = 2,
+};
+
+struct net_record {
+	struct record_header header;
+	__u64 bytes_sent;
+	__u64 bytes_received;
+	__s32 result;
+	__s32 fd;
+	__u16 call; /* enum call */
+	__u16 flags;
+	__u16 family;
+	__u16 type;
+	__u16 protocol;
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 local_bytes;  /* of local_address: 0 if there is none */
+	__u16 remote_bytes;
+	__u16 reserved;
+	__u32 data_bytes; /* sent by this call */
+	__u32 payload_bytes;
+	__u8 local_address[ADDRESS_BYTES];
+	__u8 remote_address[ADDRESS_BYTES];
+	__u8 payload[]; /* a DNS question */
 };
 
 enum ssl_function {

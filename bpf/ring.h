@@ -14,6 +14,8 @@ enum loss_cause {
 	LOSS_TRUNCATED = 2,	/* a call moved more than its records may hold */
 	LOSS_MAP_FULL = 3,	/* no room to remember a call or a connection */
 	LOSS_MISSED_RETURN = 4, /* a call was seen to begin but not to return */
+	LOSS_IO_URING = 5,	/* done through io_uring, where it cannot be seen */
+	LOSS_COMPAT = 6,	/* a program of another word size: its calls cannot be seen */
 	LOSS_CAUSES = 8,
 };
 
@@ -33,6 +35,7 @@ struct ring_control {
 	__u32 reader_state;
 	__u32 reserved;
 	struct loss lost[LOSS_CAUSES];
+	__u64 lost_by_kind[RECORD_KINDS]; /* of those that did not fit into the ring */
 };
 
 struct {
@@ -48,6 +51,7 @@ struct {
 	__type(value, struct ring_control);
 } ring_control SEC(".maps");
 
+const volatile __u32 max_chunk_bytes = 65536; /* no record may take more than an eighth of the ring */
 const volatile __u64 wake_bytes = 1 << 18; /* a napping reader is woken when this much waits */
 
 static __always_inline struct ring_control *get_ring_control(void)
@@ -65,6 +69,13 @@ static __always_inline void count_loss(struct ring_control *control, enum loss_c
 		__sync_fetch_and_add(&control->lost[cause].bytes, bytes);
 }
 
+/* A record of a kind that has no number and offset of its own did not fit into the ring. */
+static __always_inline void count_lost_record(struct ring_control *control, __u32 kind)
+{
+	count_loss(control, LOSS_RING_FULL, 0);
+	__sync_fetch_and_add(&control->lost_by_kind[kind & (RECORD_KINDS - 1)], 1);
+}
+
 static __always_inline void fill_header(struct record_header *header, enum record_kind kind, __u64 time_ns,
 					__u64 pid_tgid, __u64 start_ns)
 {
@@ -72,7 +83,7 @@ static __always_inline void fill_header(struct record_header *header, enum recor
 	header->time_ns = time_ns;
 	header->tgid = pid_tgid >> 32;
 	header->tid = (__u32)pid_tgid;
-	header->reserved = 0;
+	header->uid = (__u32)bpf_get_current_uid_gid();
 	header->start_ns = start_ns;
 }
 

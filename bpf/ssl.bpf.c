@@ -3,6 +3,7 @@
  * TLS plaintext from OpenSSL's API. Arguments are noted when a call begins; when it returns, what it
  * really moved is sent, so that a call retried after WANT_READ or WANT_WRITE shows once.
  */
+#include "stack.h"
 #include "tracking.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -18,8 +19,6 @@ KEEP_TYPE(ssl_sendfile_record);
 #define MAX_CONNECTIONS 16384
 #define MAX_CHUNKS 4096	     /* records of one call */
 #define MAX_LIBRARIES 256
-
-const volatile __u32 max_chunk_bytes = 65536; /* no record may take more than an eighth of the ring */
 
 /* A call in progress, known by the stack pointer at its entry. */
 struct frame {
@@ -92,27 +91,6 @@ struct {
 	__type(value, __u64);
 } probe_hits SEC(".maps");
 
-/*
- * Since Linux 6.13 the JIT may give a program of this type one stack for each CPU ("private stack"). But
- * uprobe programs can be preempted, and then two threads on one CPU would write over each other's
- * variables: records with another thread's content were seen. A program with a tail call keeps the
- * ordinary stack, and the verifier counts it as one even where it can never be reached.
- */
-const volatile __u32 never = 0;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} no_programs SEC(".maps");
-
-static __always_inline void keep_own_stack(void *ctx)
-{
-	if (never)
-		bpf_tail_call(ctx, &no_programs, 0);
-}
-
 static __always_inline __u32 library_index(void *ctx)
 {
 	/* Linux 5.15; before that the reader knows the library only if there is a single one */
@@ -156,15 +134,6 @@ static __always_inline struct frame *frame_at(struct thread_state *thread, __u32
 {
 	asm volatile("" : "+r"(index));
 	return &thread->frames[index & (MAX_DEPTH - 1)];
-}
-
-static __always_inline bool current_matches(__u64 pid_tgid, __u64 *start_ns)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-
-	*start_ns = BPF_CORE_READ(leader, start_boottime);
-	return process_matches(leader, pid_tgid >> 32, *start_ns, (__u32)bpf_get_current_uid_gid());
 }
 
 static __always_inline struct connection *get_connection(__u32 tgid, __u64 ssl, __u64 now_ns, bool joined_late)

@@ -19,23 +19,29 @@ class FilterFlag(IntFlag):
     COMMS = 2
     UID = 4
     DESCENDANTS = 8
+    CGROUP = 16
+    EXE = 32
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A choice of processes: any of these pids or comms, and of this user; all, if nothing is given.
+    """A choice of processes: any of these pids, comms or cgroup, and of this user; all, if nothing is given.
 
     Attributes:
         pids: thread-group ids.
         comms: names of the first thread, as the kernel keeps them (15 bytes; longer ones are cut alike).
         uid: a real user id.
         follow_forks: the descendants of a matching process match too.
+        cgroup: path of a cgroup's directory (v2); those below it are part of it.
+        match_exe: `comms` are file names of executables too.
     """
 
     pids: frozenset[int] = frozenset()
     comms: frozenset[str] = frozenset()
     uid: int | None = None
     follow_forks: bool = False
+    cgroup: str | None = None
+    match_exe: bool = False
 
     @classmethod
     def of(
@@ -70,12 +76,16 @@ class Filter:
             flags |= FilterFlag.UID
         if self.follow_forks:
             flags |= FilterFlag.DESCENDANTS
+        if self.cgroup is not None:
+            flags |= FilterFlag.CGROUP
+        if self.match_exe:
+            flags |= FilterFlag.EXE
         return flags
 
     @property
     def everything(self) -> bool:
-        """Whether no process is left out by pid or name."""
-        return not self.pids and not self.comms
+        """Whether no process is left out by pid, name or cgroup."""
+        return not self.pids and not self.comms and self.cgroup is None
 
     def comm_keys(self) -> list[bytes]:
         """The comms as keys of the kernel's map."""

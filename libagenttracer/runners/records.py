@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum, IntFlag
 
 from construct import Bytes, Int16ul, Int32sl, Int32ul, Int64ul, Padding, Struct, this
@@ -13,16 +14,29 @@ from ..binding.layout import record_class
 
 __all__ = [
     "LAYOUTS",
+    "Call",
+    "ExecArgsRecord",
+    "ExitRecord",
+    "FileCloseRecord",
+    "FileFlag",
+    "FileRecord",
+    "ForkRecord",
     "LossCause",
+    "NetFlag",
+    "NetRecord",
     "ProcessFlag",
     "ProcessRecord",
     "ReaderState",
     "RecordKind",
+    "ShellLineRecord",
+    "SignalRecord",
     "SslDataRecord",
     "SslFlag",
     "SslFunction",
     "SslHandshakeRecord",
     "SslSendfileRecord",
+    "comm_of",
+    "path_of",
 ]
 
 
@@ -33,6 +47,15 @@ class RecordKind(IntEnum):
     SSL_DATA = 2
     SSL_HANDSHAKE = 3
     SSL_SENDFILE = 4
+    FORK = 5
+    EXEC = 6
+    EXEC_ARGS = 7
+    EXIT = 8
+    SIGNAL = 9
+    SHELL_LINE = 10
+    FILE = 11
+    FILE_CLOSE = 12
+    NET = 13
 
 
 class SslFunction(IntEnum):
@@ -67,6 +90,76 @@ class ProcessFlag(IntFlag):
     """Flags of a process record."""
 
     EXE_TRUNCATED = 1
+    CWD_TRUNCATED = 2
+    EXE_DELETED = 4
+    EXE_ANONYMOUS = 8
+    COMPAT = 16
+
+
+class Call(IntEnum):
+    """Which system call a record comes from; the member's name is the call's."""
+
+    open = 1
+    openat = 2
+    openat2 = 3
+    creat = 4
+    unlink = 5
+    unlinkat = 6
+    rename = 7
+    renameat = 8
+    renameat2 = 9
+    mkdir = 10
+    mkdirat = 11
+    rmdir = 12
+    link = 13
+    linkat = 14
+    symlink = 15
+    symlinkat = 16
+    chmod = 17
+    fchmod = 18
+    fchmodat = 19
+    fchmodat2 = 20
+    chown = 21
+    fchown = 22
+    lchown = 23
+    fchownat = 24
+    truncate = 25
+    ftruncate = 26
+    connect = 30
+    accept = 31
+    accept4 = 32
+    bind = 33
+    listen = 34
+    sendto = 35
+    sendmsg = 36
+    sendmmsg = 37
+    close = 38
+    kill = 50
+    tkill = 51
+    tgkill = 52
+    pidfd_send_signal = 53
+    rt_sigqueueinfo = 54
+    rt_tgsigqueueinfo = 55
+    read = 60
+    write = 61
+
+
+class FileFlag(IntFlag):
+    """Flags of a file record."""
+
+    RESOLVED = 1
+    ANONYMOUS = 2
+    TRUNCATED = 4
+    UNREADABLE = 8
+    DIR_KNOWN = 16
+    NEW_DIR_KNOWN = 32
+
+
+class NetFlag(IntFlag):
+    """Flags of a socket record."""
+
+    LATE = 1
+    BYTES_KNOWN = 2
 
 
 class LossCause(IntEnum):
@@ -77,6 +170,8 @@ class LossCause(IntEnum):
     TRUNCATED = 2
     MAP_FULL = 3
     MISSED_RETURN = 4
+    IO_URING = 5
+    COMPAT = 6
 
 
 class ReaderState(IntEnum):
@@ -93,7 +188,7 @@ record_header = Struct(
     "time_ns" / Int64ul,
     "start_ns" / Int64ul,
     "tid" / Int32ul,
-    Padding(4),
+    "uid" / Int32ul,
 )
 
 process_record = Struct(
@@ -102,11 +197,106 @@ process_record = Struct(
     "exec_count" / Int64ul,
     "cgroup_id" / Int64ul,
     "ppid" / Int32ul,
-    "uid" / Int32ul,
-    "comm" / Bytes(16),
+    "gid" / Int32ul,
+    "namespace_pid" / Int32ul,
     "flags" / Int32ul,
+    "comm" / Bytes(16),
+    "args_bytes" / Int32ul,
     "exe_bytes" / Int32ul,
-    "exe" / Bytes(this.exe_bytes),
+    "cwd_bytes" / Int32ul,
+    "text_bytes" / Int32ul,
+    "text" / Bytes(this.text_bytes),
+)
+
+exec_args_record = Struct(
+    "header" / record_header,
+    "offset" / Int32ul,
+    "data_bytes" / Int32ul,
+    "payload" / Bytes(this.data_bytes),
+)
+
+fork_record = Struct(
+    "header" / record_header,
+    "child_start_ns" / Int64ul,
+    "parent_start_ns" / Int64ul,
+    "child_tgid" / Int32ul,
+    "ppid" / Int32ul,
+)
+
+exit_record = Struct(
+    "header" / record_header,
+    "user_ns" / Int64ul,
+    "system_ns" / Int64ul,
+    "runtime_ns" / Int64ul,
+    "max_rss_pages" / Int64ul,
+    "status" / Int32ul,
+    Padding(4),
+)
+
+signal_record = Struct(
+    "header" / record_header,
+    "target" / Int32sl,
+    "signal" / Int32sl,
+    "result" / Int32sl,
+    "call" / Int32ul,
+)
+
+shell_line_record = Struct(
+    "header" / record_header,
+    "flags" / Int32ul,
+    "data_bytes" / Int32ul,
+    "payload" / Bytes(this.data_bytes),
+)
+
+file_record = Struct(
+    "header" / record_header,
+    "flags" / Int64ul,
+    "mode" / Int32ul,
+    "gid" / Int32ul,
+    "result" / Int32sl,
+    "fd" / Int32sl,
+    "call" / Int16ul,
+    "file_flags" / Int16ul,
+    "name_bytes" / Int32ul,
+    "dir_bytes" / Int32ul,
+    "new_name_bytes" / Int32ul,
+    "new_dir_bytes" / Int32ul,
+    "text_bytes" / Int32ul,
+    "text" / Bytes(this.text_bytes),
+)
+
+file_close_record = Struct(
+    "header" / record_header,
+    "bytes_read" / Int64ul,
+    "bytes_written" / Int64ul,
+    "fd" / Int32sl,
+    "file_flags" / Int32ul,
+    Padding(4),
+    "text_bytes" / Int32ul,
+    "text" / Bytes(this.text_bytes),
+)
+
+net_record = Struct(
+    "header" / record_header,
+    "bytes_sent" / Int64ul,
+    "bytes_received" / Int64ul,
+    "result" / Int32sl,
+    "fd" / Int32sl,
+    "call" / Int16ul,
+    "flags" / Int16ul,
+    "family" / Int16ul,
+    "type" / Int16ul,
+    "protocol" / Int16ul,
+    "local_port" / Int16ul,
+    "remote_port" / Int16ul,
+    "local_bytes" / Int16ul,
+    "remote_bytes" / Int16ul,
+    Padding(2),
+    "data_bytes" / Int32ul,
+    "payload_bytes" / Int32ul,
+    "local_address" / Bytes(110),
+    "remote_address" / Bytes(110),
+    "payload" / Bytes(this.payload_bytes),
 )
 
 ssl_common = Struct(
@@ -161,6 +351,14 @@ connection = Struct(
 LAYOUTS = {
     "record_header": record_header,
     "process_record": process_record,
+    "exec_args_record": exec_args_record,
+    "fork_record": fork_record,
+    "exit_record": exit_record,
+    "signal_record": signal_record,
+    "shell_line_record": shell_line_record,
+    "file_record": file_record,
+    "file_close_record": file_close_record,
+    "net_record": net_record,
     "ssl_data_record": ssl_data_record,
     "ssl_handshake_record": ssl_handshake_record,
     "ssl_sendfile_record": ssl_sendfile_record,
@@ -169,12 +367,38 @@ LAYOUTS = {
 }
 
 ProcessRecord = record_class(process_record, "ProcessRecord")
+ExecArgsRecord = record_class(exec_args_record, "ExecArgsRecord")
+ForkRecord = record_class(fork_record, "ForkRecord")
+ExitRecord = record_class(exit_record, "ExitRecord")
+SignalRecord = record_class(signal_record, "SignalRecord")
+ShellLineRecord = record_class(shell_line_record, "ShellLineRecord")
+FileRecord = record_class(file_record, "FileRecord")
+FileCloseRecord = record_class(file_close_record, "FileCloseRecord")
+NetRecord = record_class(net_record, "NetRecord")
 SslDataRecord = record_class(
     ssl_data_record,
     "SslDataRecord",
-    lazy=["kind", "start_ns", "call_bytes", "call_offset"],
+    lazy=["kind", "start_ns", "uid", "call_bytes", "call_offset"],
 )
 SslHandshakeRecord = record_class(ssl_handshake_record, "SslHandshakeRecord")
 SslSendfileRecord = record_class(ssl_sendfile_record, "SslSendfileRecord")
 ConnectionKey = record_class(connection_key, "ConnectionKey")
 Connection = record_class(connection, "Connection")
+
+
+def path_of(components: bytes, *, anonymous: bool = False) -> str:
+    """The path that a record has as components, the last one first, each ended by NUL.
+
+    Args:
+        anonymous: it is the name of something that lies in no directory.
+    """
+    parts = components.split(b"\0")[:-1]
+    if anonymous:
+        return os.fsdecode(parts[0]) if parts else ""
+    parts.reverse()
+    return os.fsdecode(b"/" + b"/".join(parts))
+
+
+def comm_of(field: bytes) -> str:
+    """A comm; older kernels leave rests behind its NUL."""
+    return os.fsdecode(field.split(b"\0", 1)[0])

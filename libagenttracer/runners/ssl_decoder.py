@@ -14,6 +14,7 @@ from .identity import TracerIdentity
 from .interface import ConnectionTotals, LibraryTable, LossCount
 from .records import (
     LossCause,
+    ProcessFlag,
     ProcessRecord,
     RecordKind,
     SslDataRecord,
@@ -21,6 +22,8 @@ from .records import (
     SslFunction,
     SslHandshakeRecord,
     SslSendfileRecord,
+    comm_of,
+    path_of,
 )
 
 __all__ = ["SslDecoder"]
@@ -170,16 +173,15 @@ class SslDecoder:
 
     def _on_process(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = ProcessRecord.unpack_from(view, offset, length)
-        parts = bytes(record.exe).split(b"\0")[:-1]
-        path = b"/" + b"/".join(reversed(parts)) if parts else b""
         if len(self._processes) >= MAX_PROCESSES:
             _drop_idle(self._processes)
         known = self._processes.get((record.tgid, record.start_ns))
         process = known or _Process(0, 0, "", "")
         process.ppid = record.ppid
         process.uid = record.uid
-        process.comm = record.comm.split(b"\0", 1)[0].decode(errors="replace")  # older kernels leave rests
-        process.exe = path.decode(errors="replace")
+        process.comm = comm_of(record.comm)
+        exe = bytes(record.text[: record.exe_bytes])
+        process.exe = path_of(exe, anonymous=bool(record.flags & ProcessFlag.EXE_ANONYMOUS)) if exe else ""
         process.used = self.records
         self._processes[record.tgid, record.start_ns] = process
 

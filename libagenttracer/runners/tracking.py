@@ -8,6 +8,7 @@ from importlib import resources
 
 from ..binding import ObjectSpec
 from ..errors import NoSuchProcess, ObjectError
+from ..system.cgroups import cgroup_pids, open_cgroup
 from ..system.processes import in_initial_pid_namespace
 from .filters import Filter
 
@@ -15,8 +16,9 @@ __all__ = ["Tracking", "open_object", "round_ring_bytes"]
 
 MIN_RING_BYTES = 32768
 MAX_RING_BYTES = 1 << 30
-_SHARED_MAPS = ("records", "ring_control", "processes", "filter_comms")
+_SHARED_MAPS = ("records", "ring_control", "processes", "filter_comms", "filter_cgroup")
 _PROCESS_STATE = struct.Struct("<QII")
+_MATCHED, _MATCHED_AT_EXEC = 1, 2  # enum matched of bpf/tracking.h
 # payload capacities of bpf/ssl.bpf.c's records, and what is in front of them at most
 _CHUNK_BYTES = (65536, 16384, 4096, 1024)
 _RECORD_OVERHEAD_BYTES = 128
@@ -67,10 +69,16 @@ class Tracking:
     Args:
         filter_: which processes are wanted.
         ring_bytes: size of the ring, rounded up to a power of two.
+        launched: a command that waits to be started: it matches from its exec on.
+
+    Raises:
+        TargetError: the filter's cgroup cannot be used.
+        BindingError: see docs/errors.md.
     """
 
-    def __init__(self, filter_: Filter, ring_bytes: int) -> None:
+    def __init__(self, filter_: Filter, ring_bytes: int, *, launched: int | None = None) -> None:
         self.filter = filter_
+        self._launched = launched
         self.ring_bytes = round_ring_bytes(ring_bytes)
         spec = open_object("track")
         spec.maps["records"].max_entries = self.ring_bytes
@@ -78,11 +86,21 @@ class Tracking:
         self.object = spec.load()
         for key in filter_.comm_keys():
             self.object.maps["filter_comms"][key] = b"\1"
+        if filter_.cgroup is not None:
+            try:
+                with open_cgroup(filter_.cgroup) as fd:
+                    self.object.maps["filter_cgroup"][bytes(4)] = struct.pack("<I", fd)
+            except BaseException:
+                self.object.close()
+                raise
 
     def _configure(self, spec: ObjectSpec) -> None:
         spec.globals["filter_flags"] = int(self.filter.flags)
         spec.globals["filter_uid"] = self.filter.uid or 0
         spec.globals["wake_bytes"] = self.ring_bytes // 4
+        # no record above an eighth of the ring, so that one does not push out many
+        room = self.ring_bytes // 8 - _RECORD_OVERHEAD_BYTES
+        spec.globals["max_chunk_bytes"] = next(size for size in _CHUNK_BYTES if size <= room)
         # when everything is traced, not what the tracer itself does
         ignore = self.filter.everything and in_initial_pid_namespace()
         spec.globals["ignored_tgid"] = os.getpid() if ignore else 0
@@ -93,9 +111,6 @@ class Tracking:
             if name in spec.maps:
                 spec.maps[name].reuse(self.object.maps[name])
         self._configure(spec)
-        # no record above an eighth of the ring, so that one does not push out many
-        room = self.ring_bytes // 8 - _RECORD_OVERHEAD_BYTES
-        spec.globals["max_chunk_bytes"] = next(size for size in _CHUNK_BYTES if size <= room)
         return spec
 
     def start(self) -> None:
@@ -108,7 +123,11 @@ class Tracking:
             if name != "on_fork" or self.filter.follow_forks:
                 self.object.programs[name].attach()
         for pid in self.filter.pids:
-            self.object.maps["filter_pids"][struct.pack("<I", pid)] = b"\1"
+            how = _MATCHED_AT_EXEC if pid == self._launched else _MATCHED
+            self.object.maps["filter_pids"][struct.pack("<I", pid)] = bytes([how])
+        if self.filter.cgroup is not None and self.filter.follow_forks:
+            for pid in cgroup_pids(self.filter.cgroup):
+                self.object.maps["filter_pids"][struct.pack("<I", pid)] = bytes([_MATCHED])
         if self.filter.everything:
             return
         seed = self.object.programs["seed"]

@@ -39,7 +39,7 @@ TGID, START_NS, SSL, GENERATION_NS = 100, 5_000, 0x7F00DEADBEEF, 77
 
 
 def header(kind: RecordKind, **changes: int) -> dict[str, int]:
-    fields = {"time_ns": 1_000_000, "tgid": TGID, "tid": TGID + 1, "start_ns": START_NS}
+    fields = {"time_ns": 1_000_000, "tgid": TGID, "tid": TGID + 1, "start_ns": START_NS, "uid": 1000}
     return {"kind": kind, **fields, **{name: changes[name] for name in changes if name in fields}}
 
 
@@ -56,7 +56,8 @@ def process(comm: bytes = b"python", path: str = "/usr/bin/python3", **changes: 
     names = [part.encode() + b"\0" for part in reversed(path.split("/")) if part]
     exe = b"".join(names)
     fields = {
-        "parent_start_ns": 1, "exec_count": 3, "cgroup_id": 9, "ppid": 42, "uid": 1000, "flags": 0,
+        "parent_start_ns": 1, "exec_count": 3, "cgroup_id": 9, "ppid": 42, "gid": 1000, "flags": 0,
+        "namespace_pid": 1, "args_bytes": 0, "cwd_bytes": 0, "text_bytes": len(exe),
     }  # fmt: skip
     fields.update({name: changes[name] for name in changes if name in fields})
     raw: bytes = process_record.build(
@@ -65,7 +66,7 @@ def process(comm: bytes = b"python", path: str = "/usr/bin/python3", **changes: 
             **fields,
             "comm": comm.ljust(16, b"\0"),
             "exe_bytes": len(exe),
-            "exe": exe,
+            "text": exe,
         }
     )
     return raw + b"\xaa" * 50

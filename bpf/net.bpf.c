@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Sockets: connect, accept, bind and listen when they return, datagrams and the names asked of DNS, and
+ * how many bytes went through a socket when it is closed.
+ */
+#include "syscalls.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+KEEP_TYPE(net_record);
+
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define AF_NETLINK 16
+#define SOCK_DGRAM 2
+#define IPPROTO_UDP 17
+#define EINPROGRESS 115
+#define ECANCELED 125
+#define MSG_PEEK 2
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_CLOSE 7
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define DNS_PORT 53
+#define DNS_BYTES 512
+#define MAX_MESSAGES 8 /* of one sendmmsg */
+#define MAX_FDS 1024   /* that are looked at when a process ends */
+
+const volatile bool show_net = true;
+const volatile bool show_dns = true;
+const volatile bool bytes_known = false; /* socket_sent and socket_received are attached */
+
+struct socket_bytes {
+	__u64 sent;
+	__u64 received;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* struct sock * */
+	__type(value, struct socket_bytes);
+} sockets SEC(".maps");
+
+/* A connect that has not come to an end yet. */
+struct pending {
+	__u64 pid_tgid;
+	__u64 start_ns;
+	__u32 uid;
+	__s32 fd;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64); /* struct sock * */
+	__type(value, struct pending);
+} connecting SEC(".maps");
+
+static __always_inline struct sock *sock_of_file(struct file *file)
+{
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return NULL;
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+
+	return BPF_CORE_READ(socket, sk);
+}
+
+static __always_inline __u16 swap16(__u16 value)
+{
+	return value << 8 | value >> 8;
+}
+
+/* The name of a Unix socket: sun_path, without the family in front. */
+static __always_inline void read_unix_name(struct sock *sk, __u8 *to, __u16 *bytes)
+{
+	struct unix_address *address = BPF_CORE_READ((struct unix_sock *)sk, addr);
+	__s32 length = address ? BPF_CORE_READ(address, len) - 2 : 0;
+
+	if (length <= 0)
+		return;
+	*bytes = length < 108 ? length : 108;
+	bpf_probe_read_kernel(to, 108, (void *)address + bpf_core_type_size(struct unix_address) + 2);
+}
+
+static __always_inline void fill_from_sock(struct net_record *record, struct sock *sk)
+{
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	record->family = family;
+	record->type = BPF_CORE_READ(sk, sk_type);
+	record->protocol = BPF_CORE_READ(sk, sk_protocol);
+	record->local_bytes = 0;
+	record->remote_bytes = 0;
+	record->local_port = 0;
+	record->remote_port = 0;
+	if (family == AF_UNIX) {
+		struct sock *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+
+		read_unix_name(sk, record->local_address, &record->local_bytes);
+		if (peer)
+			read_unix_name(peer, record->remote_address, &record->remote_bytes);
+		return;
+	}
+	if (family != AF_INET && family != AF_INET6)
+		return;
+	record->local_port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	record->remote_port = swap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	if (family == AF_INET) {
+		record->local_bytes = 4;
+		bpf_core_read(record->local_address, 4, &sk->__sk_common.skc_rcv_saddr);
+		record->remote_bytes = record->remote_port ? 4 : 0;
+		bpf_core_read(record->remote_address, 4, &sk->__sk_common.skc_daddr);
+	} else {
+		record->local_bytes = 16;
+		bpf_core_read(record->local_address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		record->remote_bytes = record->remote_port ? 16 : 0;
+		bpf_core_read(record->remote_address, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+}
+
+/* A struct sockaddr of the process. */
+static __always_inline void read_user_address(const void *address, __u32 size, __u8 *to, __u16 *bytes, __u16 *port)
+{
+	__u16 family = 0, wire_port = 0;
+
+	if (!address || size < 2 || bpf_probe_read_user(&family, 2, address))
+		return;
+	if (family == AF_UNIX) {
+		*bytes = size - 2 < 108 ? size - 2 : 108;
+		/* most often shorter than the whole, and then perhaps at the end of a page */
+		if (bpf_probe_read_user(to, 108, address + 2)) {
+			long n = bpf_probe_read_user_str(to, 108, address + 2);
+
+			*bytes = n > 0 && *bytes > n ? n : *bytes;
+		}
+		return;
+	}
+	bpf_probe_read_user(&wire_port, 2, address + 2);
+	if (family == AF_INET && size >= 8) {
+		*bytes = 4;
+		bpf_probe_read_user(to, 4, address + 4);
+		*port = swap16(wire_port);
+	} else if (family == AF_INET6 && size >= 24) {
+		*bytes = 16;
+		bpf_probe_read_user(to, 16, address + 8);
+		*port = swap16(wire_port);
+	}
+}
+
+static __always_inline void fill_empty(struct net_record *record, enum call call, __s64 result, __s32 fd, __u64 pid_tgid,
+				       __u64 start_ns)
+{
+	fill_header(&record->header, RECORD_NET, bpf_ktime_get_boot_ns(), pid_tgid, start_ns);
+	record->bytes_sent = 0;
+	record->bytes_received = 0;
+	record->result = result < 0 ? result : 0;
+	record->fd = fd;
+	record->call = call;
+	record->flags = 0;
+	record->reserved = 0;
+	record->data_bytes = 0;
+	record->payload_bytes = 0;
+}
+
+/* connect, accept, bind, listen; global: the verifier looks at it once */
+__noinline int socket_call(__u64 regs, __u32 call, __s64 result)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u64 start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	struct ring_control *control = get_ring_control();
+	struct call_arguments args;
+
+	read_arguments(regs, &args);
+	bool accepted = (call == CALL_ACCEPT || call == CALL_ACCEPT4) && result >= 0;
+	__s32 fd = accepted ? result : (__s64)args.a[0];
+	struct sock *sk = sock_of_file(file_of_fd(task, fd));
+
+	if (!control || (sk && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_NETLINK))
+		return 0;
+	if (sk && call == CALL_CONNECT && result == -EINPROGRESS) {
+		struct pending pending = { .pid_tgid = pid_tgid,
+					   .start_ns = start_ns,
+					   .uid = (__u32)bpf_get_current_uid_gid(),
+					   .fd = fd };
+		__u64 key = (__u64)sk;
+
+		bpf_map_update_elem(&connecting, &key, &pending, BPF_ANY);
+	}
+	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+
+	if (!record) {
+		count_lost_record(control, RECORD_NET);
+		return 0;
+	}
+	fill_empty(record, call, result, fd, pid_tgid, start_ns);
+	record->family = 0;
+	record->type = 0;
+	record->protocol = 0;
+	record->local_bytes = 0;
+	record->remote_bytes = 0;
+	record->local_port = 0;
+	record->remote_port = 0;
+	if (sk)
+		fill_from_sock(record, sk);
+	if (call == CALL_CONNECT)
+		read_user_address((void *)args.a[1], args.a[2], record->remote_address, &record->remote_bytes,
+				  &record->remote_port);
+	else if (call == CALL_BIND && result < 0)
+		read_user_address((void *)args.a[1], args.a[2], record->local_address, &record->local_bytes,
+				  &record->local_port);
+	submit(record, control);
+	return 0;
+}
+
+struct message { /* struct user_msghdr, struct iovec */
+	__u64 name;
+	__u32 name_bytes;
+	__u32 reserved;
+	__u64 iov;
+	__u64 iov_count;
+};
+
+/* One datagram; `index` of the messages that sendmmsg was given. */
+__noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u64 start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	struct ring_control *control = get_ring_control();
+	struct call_arguments args;
+	struct message message = {};
+	__u64 part[2] = {};
+
+	read_arguments(regs, &args);
+	struct sock *sk = sock_of_file(file_of_fd(task, (__s32)args.a[0]));
+
+	if (!control || !sk || BPF_CORE_READ(sk, sk_type) != SOCK_DGRAM)
+		return 0;
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
+	if (call == CALL_SENDTO) {
+		message.name = args.a[4];
+		message.name_bytes = args.a[5];
+		part[0] = args.a[1];
+		part[1] = args.a[2];
+	} else {
+		/* struct mmsghdr is a struct user_msghdr and a length: 64 bytes */
+		__u64 header = args.a[1] + (call == CALL_SENDMMSG ? index * 64ULL : 0);
+
+		bpf_probe_read_user(&message, sizeof(message), (void *)header);
+		bpf_probe_read_user(part, sizeof(part), (void *)message.iov);
+		if (call == CALL_SENDMMSG) {
+			__u32 sent = 0;
+
+			bpf_probe_read_user(&sent, sizeof(sent), (void *)header + 56);
+			result = sent;
+		}
+	}
+	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record) + DNS_BYTES, 0);
+
+	if (!record) {
+		count_lost_record(control, RECORD_NET);
+		return 0;
+	}
+	fill_empty(record, call, result, args.a[0], pid_tgid, start_ns);
+	fill_from_sock(record, sk);
+	read_user_address((void *)message.name, message.name_bytes, record->remote_address, &record->remote_bytes,
+			  &record->remote_port);
+	record->data_bytes = result > 0 ? result : 0;
+	bool dns = show_dns && record->remote_port == DNS_PORT;
+
+	if (!dns && !show_net) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	if (dns) {
+		__u32 take = part[1] < DNS_BYTES ? part[1] : DNS_BYTES;
+
+		asm volatile("" : "+r"(take));
+		if (take > DNS_BYTES)
+			take = DNS_BYTES;
+		if (bpf_probe_read_user(record->payload, take, (void *)part[0]))
+			count_loss(control, LOSS_READ_FAULT, take);
+		else
+			record->payload_bytes = take;
+	}
+	submit(record, control);
+	return 0;
+}
+
+static __always_inline int net_call(__u64 regs, enum call call, __s64 result)
+{
+	__u64 start_ns;
+
+	if (call < CALL_CONNECT || call > CALL_SENDMMSG || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		return 0;
+	announce_process();
+	if (call <= CALL_LISTEN)
+		return socket_call(regs, call, result);
+	if (call != CALL_SENDMMSG)
+		return datagram(regs, call, result, 0);
+	for (__u32 i = 0; i < MAX_MESSAGES; i++)
+		if (i == 0 || i < result)
+			datagram(regs, call, result, i);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_connect")
+int net_exit(struct sys_exit_context *ctx)
+{
+	return net_call(current_regs(), call_of_number(ctx->nr), ctx->result);
+}
+
+SEC("tp_btf/sys_exit")
+int net_any_exit(__u64 *ctx)
+{
+	__u64 regs = argument(ctx, 0);
+	enum call call = call_of_number(CALL_NUMBER(regs));
+
+	if (call < CALL_CONNECT || call > CALL_SENDMMSG || in_compat_call())
+		return 0;
+	return net_call(regs, call, ctx[1]);
+}
+
+/* A connect that was in progress has succeeded or failed. Runs in whatever process is interrupted. */
+SEC("tp_btf/inet_sock_set_state")
+int connect_done(__u64 *ctx)
+{
+	__u64 key = argument(ctx, 0);
+	__s32 from = ctx[1], to = ctx[2];
+	struct sock *sk = (struct sock *)key;
+	struct ring_control *control = get_ring_control();
+
+	if (from != TCP_SYN_SENT || (to != TCP_ESTABLISHED && to != TCP_CLOSE) || !control)
+		return 0;
+	struct pending *pending = bpf_map_lookup_elem(&connecting, &key);
+
+	if (!pending)
+		return 0;
+	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+
+	if (!record) {
+		count_lost_record(control, RECORD_NET);
+		bpf_map_delete_elem(&connecting, &key);
+		return 0;
+	}
+	__s32 error = BPF_CORE_READ(sk, sk_err);
+
+	fill_empty(record, CALL_CONNECT, to == TCP_ESTABLISHED ? 0 : -(error ? error : ECANCELED), pending->fd,
+		   pending->pid_tgid, pending->start_ns);
+	record->header.uid = pending->uid;
+	record->flags = NET_LATE;
+	fill_from_sock(record, sk);
+	submit(record, control);
+	bpf_map_delete_elem(&connecting, &key);
+	return 0;
+}
+
+/* --- bytes through a socket ---------------------------------------------------------------------- */
+
+static __always_inline void count_bytes(__u64 sk, __s64 sent, __s64 received)
+{
+	struct socket_bytes fresh = {};
+	struct socket_bytes *bytes;
+	__u64 start_ns;
+
+	if (sent + received <= 0 || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		return;
+	bytes = bpf_map_lookup_elem(&sockets, &sk);
+	if (!bytes) {
+		bpf_map_update_elem(&sockets, &sk, &fresh, BPF_NOEXIST);
+		bytes = bpf_map_lookup_elem(&sockets, &sk);
+		if (!bytes)
+			return;
+	}
+	if (sent)
+		__sync_fetch_and_add(&bytes->sent, sent);
+	if (received)
+		__sync_fetch_and_add(&bytes->received, received);
+}
+
+SEC("tp_btf/sock_send_length")
+int socket_sent(__u64 *ctx)
+{
+	__s32 result = ctx[1];
+
+	count_bytes(argument(ctx, 0), result > 0 ? result : 0, 0);
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int socket_received(__u64 *ctx)
+{
+	__s32 result = ctx[1];
+
+	if (!(ctx[2] & MSG_PEEK))
+		count_bytes(argument(ctx, 0), 0, result > 0 ? result : 0);
+	return 0;
+}
+
+static __always_inline bool is_last_reference(struct file *file)
+{
+	if (bpf_core_field_exists(struct file, f_ref))
+		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
+	return BPF_CORE_READ((struct file___before_6_13 *)file, f_count.counter) == 1;
+}
+
+/* Tells of a socket that nobody else has open. */
+__noinline int close_socket(__u32 fd)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct file *file = file_of_fd(task, fd);
+	struct sock *sk = sock_of_file(file);
+	struct ring_control *control = get_ring_control();
+	__u64 key = (__u64)sk;
+
+	if (!sk || !control || !is_last_reference(file) || BPF_CORE_READ(sk, __sk_common.skc_family) == AF_NETLINK)
+		return 0;
+	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+
+	if (!record) {
+		count_lost_record(control, RECORD_NET);
+		bpf_map_delete_elem(&sockets, &key);
+		return 0;
+	}
+	fill_empty(record, CALL_CLOSE, 0, fd, bpf_get_current_pid_tgid(),
+		   BPF_CORE_READ(task, group_leader, start_boottime));
+	fill_from_sock(record, sk);
+	if (bytes_known) {
+		struct socket_bytes *bytes = bpf_map_lookup_elem(&sockets, &key);
+
+		record->flags = NET_BYTES_KNOWN;
+		if (bytes) {
+			record->bytes_sent = bytes->sent;
+			record->bytes_received = bytes->received;
+		}
+	}
+	submit(record, control);
+	bpf_map_delete_elem(&sockets, &key);
+	return 0;
+}
+
+struct sys_enter_context {
+	__u64 common;
+	__s64 nr;
+	__u64 args[6];
+};
+
+SEC("tracepoint/syscalls/sys_enter_close")
+int net_close(struct sys_enter_context *ctx)
+{
+	__u64 start_ns;
+
+	if (current_matches(bpf_get_current_pid_tgid(), &start_ns)) {
+		announce_process();
+		close_socket(ctx->args[0]);
+	}
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int net_end(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	__u64 start_ns;
+
+	if (BPF_CORE_READ(task, signal, live.counter) || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		return 0;
+	__u32 fds = BPF_CORE_READ(task, files, fdt, max_fds);
+
+	for (__u32 fd = 0; fd < MAX_FDS; fd++) {
+		if (fd >= fds)
+			break;
+		close_socket(fd);
+	}
+	return 0;
+}
+
+/* --- io_uring: only counted ----------------------------------------------------------------------- */
+
+SEC("tp_btf/io_uring_submit_req")
+int net_uring(__u64 *ctx)
+{
+	struct io_kiocb *request = (struct io_kiocb *)ctx[0];
+	__u8 opcode = BPF_CORE_READ(request, opcode);
+	struct ring_control *control = get_ring_control();
+	__u64 start_ns;
+
+	/* include/uapi/linux/io_uring.h: SENDMSG, ACCEPT, CONNECT, SEND, BIND, LISTEN */
+	if (opcode != 9 && opcode != 13 && opcode != 16 && opcode != 26 && opcode != 56 && opcode != 57)
+		return 0;
+	if (control && current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		count_loss(control, LOSS_IO_URING, 0);
+	return 0;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls when they return: numbers, arguments, and the two ways to be called.
+ *
+ * The tracepoints of single system calls (syscalls/sys_exit_NAME) tax calls of other kinds least, but
+ * need tracefs; the BTF tracepoint sys_exit needs nothing, and is run for every call. Both end in the
+ * same function, which gets the registers that the thread had in user space: the arguments are still
+ * in them, so nothing has to be noted when a call begins.
+ */
+#ifndef LAT_SYSCALLS_H
+#define LAT_SYSCALLS_H
+
+#include "tracking.h"
+
+struct sys_exit_context { /* /sys/kernel/tracing/events/syscalls/sys_exit_NAME/format */
+	__u64 common;
+	__s64 nr;
+	__s64 result;
+};
+
+struct call_arguments {
+	__u64 a[6];
+};
+
+#if defined(__TARGET_ARCH_x86)
+
+#define THREAD_SIZE 16384 /* without KASAN */
+#define KERNEL_REGS_BYTES sizeof(struct pt_regs)
+#define CALL_NUMBER(regs) ((__s64)BPF_PROBE_READ_REGS(regs, orig_ax))
+#define BPF_PROBE_READ_REGS(regs, field)                                                               \
+	({                                                                                             \
+		unsigned long value = 0;                                                               \
+		bpf_probe_read_kernel(&value, sizeof(value), &((struct pt_regs *)(regs))->field);      \
+		value;                                                                                 \
+	})
+
+static __always_inline void read_arguments(__u64 regs, struct call_arguments *to)
+{
+	to->a[0] = BPF_PROBE_READ_REGS(regs, di);
+	to->a[1] = BPF_PROBE_READ_REGS(regs, si);
+	to->a[2] = BPF_PROBE_READ_REGS(regs, dx);
+	to->a[3] = BPF_PROBE_READ_REGS(regs, r10);
+	to->a[4] = BPF_PROBE_READ_REGS(regs, r8);
+	to->a[5] = BPF_PROBE_READ_REGS(regs, r9);
+}
+
+/* arch/x86/entry/syscalls/syscall_64.tbl */
+static __always_inline enum call call_of_number(__s64 nr)
+{
+	switch (nr) {
+	case 2: return CALL_OPEN;
+	case 3: return CALL_CLOSE;
+	case 42: return CALL_CONNECT;
+	case 43: return CALL_ACCEPT;
+	case 44: return CALL_SENDTO;
+	case 46: return CALL_SENDMSG;
+	case 49: return CALL_BIND;
+	case 50: return CALL_LISTEN;
+	case 62: return CALL_KILL;
+	case 76: return CALL_TRUNCATE;
+	case 77: return CALL_FTRUNCATE;
+	case 82: return CALL_RENAME;
+	case 83: return CALL_MKDIR;
+	case 84: return CALL_RMDIR;
+	case 85: return CALL_CREAT;
+	case 86: return CALL_LINK;
+	case 87: return CALL_UNLINK;
+	case 88: return CALL_SYMLINK;
+	case 90: return CALL_CHMOD;
+	case 91: return CALL_FCHMOD;
+	case 92: return CALL_CHOWN;
+	case 93: return CALL_FCHOWN;
+	case 94: return CALL_LCHOWN;
+	case 129: return CALL_RT_SIGQUEUEINFO;
+	case 200: return CALL_TKILL;
+	case 234: return CALL_TGKILL;
+	case 257: return CALL_OPENAT;
+	case 258: return CALL_MKDIRAT;
+	case 260: return CALL_FCHOWNAT;
+	case 263: return CALL_UNLINKAT;
+	case 264: return CALL_RENAMEAT;
+	case 265: return CALL_LINKAT;
+	case 266: return CALL_SYMLINKAT;
+	case 268: return CALL_FCHMODAT;
+	case 288: return CALL_ACCEPT4;
+	case 297: return CALL_RT_TGSIGQUEUEINFO;
+	case 307: return CALL_SENDMMSG;
+	case 316: return CALL_RENAMEAT2;
+	case 424: return CALL_PIDFD_SEND_SIGNAL;
+	case 437: return CALL_OPENAT2;
+	case 452: return CALL_FCHMODAT2;
+	case 0: case 17: case 19: case 295: case 327: return CALL_READ;
+	case 1: case 18: case 20: case 296: case 328: return CALL_WRITE;
+	default: return CALL_NONE;
+	}
+}
+
+#else
+
+#define THREAD_SIZE 16384 /* pages of 4 KiB */
+
+/* arch/arm64/include/asm/ptrace.h */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct pt_regs___kernel {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+#pragma clang attribute pop
+#define KERNEL_REGS_BYTES bpf_core_type_size(struct pt_regs___kernel)
+#define CALL_NUMBER(regs) ((__s64)BPF_CORE_READ((struct pt_regs___kernel *)(regs), syscallno))
+
+static __always_inline void read_arguments(__u64 regs, struct call_arguments *to)
+{
+	struct pt_regs___kernel *kernel = (struct pt_regs___kernel *)regs;
+
+	to->a[0] = BPF_CORE_READ(kernel, orig_x0);
+	to->a[1] = BPF_CORE_READ(kernel, regs[1]);
+	to->a[2] = BPF_CORE_READ(kernel, regs[2]);
+	to->a[3] = BPF_CORE_READ(kernel, regs[3]);
+	to->a[4] = BPF_CORE_READ(kernel, regs[4]);
+	to->a[5] = BPF_CORE_READ(kernel, regs[5]);
+}
+
+/* include/uapi/asm-generic/unistd.h */
+static __always_inline enum call call_of_number(__s64 nr)
+{
+	switch (nr) {
+	case 33: return CALL_NONE;
+	case 34: return CALL_MKDIRAT;
+	case 35: return CALL_UNLINKAT;
+	case 36: return CALL_SYMLINKAT;
+	case 37: return CALL_LINKAT;
+	case 38: return CALL_RENAMEAT;
+	case 45: return CALL_TRUNCATE;
+	case 46: return CALL_FTRUNCATE;
+	case 52: return CALL_FCHMOD;
+	case 53: return CALL_FCHMODAT;
+	case 54: return CALL_FCHOWNAT;
+	case 55: return CALL_FCHOWN;
+	case 56: return CALL_OPENAT;
+	case 57: return CALL_CLOSE;
+	case 129: return CALL_KILL;
+	case 130: return CALL_TKILL;
+	case 131: return CALL_TGKILL;
+	case 138: return CALL_RT_SIGQUEUEINFO;
+	case 200: return CALL_BIND;
+	case 201: return CALL_LISTEN;
+	case 202: return CALL_ACCEPT;
+	case 203: return CALL_CONNECT;
+	case 206: return CALL_SENDTO;
+	case 211: return CALL_SENDMSG;
+	case 240: return CALL_RT_TGSIGQUEUEINFO;
+	case 242: return CALL_ACCEPT4;
+	case 269: return CALL_SENDMMSG;
+	case 276: return CALL_RENAMEAT2;
+	case 424: return CALL_PIDFD_SEND_SIGNAL;
+	case 437: return CALL_OPENAT2;
+	case 452: return CALL_FCHMODAT2;
+	case 63: case 65: case 67: case 69: case 286: return CALL_READ;
+	case 64: case 66: case 68: case 70: case 287: return CALL_WRITE;
+	default: return CALL_NONE;
+	}
+}
+
+#endif
+
+/*
+ * A 32-bit call has other numbers. The tracepoints of single calls leave these out by themselves.
+ * arch/x86/include/asm/thread_info.h: TS_COMPAT; a 32-bit program of arm64 is known by its size.
+ */
+static __always_inline bool in_compat_call(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(task, thread_info.status) & 2;
+#else
+	return BPF_CORE_READ(task, mm, task_size) <= 1ULL << 32;
+#endif
+}
+
+/* The current thread's registers in user space. */
+static __always_inline __u64 current_regs(void)
+{
+	/* Linux 5.15 has a helper */
+	if (bpf_core_enum_value_exists(enum bpf_func_id___probe, BPF_FUNC_task_pt_regs___probe)) {
+		__u64 regs = (__u64)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+		return argument(&regs, 0);
+	}
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	return (__u64)BPF_CORE_READ(task, stack) + THREAD_SIZE - KERNEL_REGS_BYTES;
+}
+
+#endif
