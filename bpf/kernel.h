@@ -212,6 +212,18 @@ struct sched_entity {
 	__u64 sum_exec_runtime;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
 struct thread_info {
 	__u32 status; /* x86 */
 };
@@ -227,6 +239,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	const struct cred *cred;
 	struct signal_struct *signal;
+	struct css_set *cgroups;
 	struct files_struct *files;
 	struct fs_struct *fs;
 	struct pid *thread_pid;

@@ -160,7 +160,7 @@ int process_exec(__u64 *ctx)
 		if (!offset)
 			break;
 	}
-	if (send_process(RECORD_EXEC, bprm) != FITS)
+	if (send_process(RECORD_EXEC, bprm, (__u64)BPF_CORE_READ(task, group_leader)) != FITS)
 		return 0;
 	struct process_state *state = get_process(tgid, start_ns);
 
@@ -208,6 +208,34 @@ int process_exit(__u64 *ctx)
 				 BPF_CORE_READ(leader, exit_code);
 	record->reserved = 0;
 	submit(record, control);
+	return 0;
+}
+
+/*
+ * Tells of the processes that ran before: those that match, or all. Run after everything is attached, so
+ * that none is missed; one that has been told of meanwhile is not told again.
+ */
+SEC("iter/task")
+int tell_running(struct bpf_iter__task *ctx)
+{
+	__u64 task = argument((__u64 *)ctx, 1);
+	struct task_struct *leader = (struct task_struct *)task;
+
+	if (!task)
+		return 0;
+	__u32 tgid = BPF_CORE_READ(leader, tgid);
+	__u64 start_ns = BPF_CORE_READ(leader, start_boottime);
+	bool all = life_of_all || !(filter_flags & (FILTER_PIDS | FILTER_COMMS | FILTER_CGROUP));
+
+	if (BPF_CORE_READ(leader, pid) != tgid || (!all && !is_marked(tgid, start_ns)))
+		return 0;
+	struct process_state *state = get_process(tgid, start_ns);
+
+	if (!state || state->announced || send_process(RECORD_PROCESS, 0, task) != FITS)
+		return 0;
+	state = bpf_map_lookup_elem(&processes, &tgid);
+	if (state)
+		state->announced = 1;
 	return 0;
 }
 

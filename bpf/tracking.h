@@ -131,12 +131,17 @@ static __always_inline enum fit fill_process(struct process_record *record, cons
 	enum fit fit = FITS;
 	__u32 level = BPF_CORE_READ(pid, level);
 
-	fill_header(&record->header, kind, bpf_ktime_get_boot_ns(), bpf_get_current_pid_tgid(),
+	__u32 tgid = BPF_CORE_READ(leader, tgid);
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+
+	fill_header(&record->header, kind, bpf_ktime_get_boot_ns(),
+		    pid_tgid >> 32 == tgid ? pid_tgid : (__u64)tgid << 32 | tgid,
 		    BPF_CORE_READ(leader, start_boottime));
+	record->header.uid = BPF_CORE_READ(leader, cred, uid.val);
 	record->parent_start_ns = BPF_CORE_READ(parent, start_boottime);
 	record->ppid = BPF_CORE_READ(parent, tgid);
 	record->exec_count = BPF_CORE_READ(leader, self_exec_id);
-	record->cgroup_id = bpf_get_current_cgroup_id();
+	record->cgroup_id = BPF_CORE_READ(leader, cgroups, dfl_cgrp, kn, id);
 	record->gid = BPF_CORE_READ(leader, cred, gid.val);
 	record->namespace_pid = 0;
 	bpf_core_read(&record->namespace_pid, sizeof(__s32),
@@ -201,10 +206,13 @@ static __always_inline enum fit fill_process(struct process_record *record, cons
 		submit(record, control);                                                               \
 	} while (0)
 
-/* Global functions, so that the verifier looks at them once. `bprm`: 0, or that of the exec. */
-__noinline int send_process_small(__u32 kind, __u64 bprm)
+/*
+ * Global functions, so that the verifier looks at them once. `bprm`: 0, or that of the exec. `task`: the
+ * thread group's leader.
+ */
+__noinline int send_process_small(__u32 kind, __u64 bprm, __u64 task)
 {
-	struct task_struct *leader = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader);
+	struct task_struct *leader = (struct task_struct *)task;
 	struct ring_control *control = get_ring_control();
 
 	if (!control)
@@ -213,9 +221,9 @@ __noinline int send_process_small(__u32 kind, __u64 bprm)
 	return FITS;
 }
 
-__noinline int send_process_large(__u32 kind, __u64 bprm)
+__noinline int send_process_large(__u32 kind, __u64 bprm, __u64 task)
 {
-	struct task_struct *leader = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader);
+	struct task_struct *leader = (struct task_struct *)task;
 	struct ring_control *control = get_ring_control();
 
 	if (!control)
@@ -224,11 +232,11 @@ __noinline int send_process_large(__u32 kind, __u64 bprm)
 	return FITS;
 }
 
-static __always_inline int send_process(__u32 kind, __u64 bprm)
+static __always_inline int send_process(__u32 kind, __u64 bprm, __u64 task)
 {
-	int fit = send_process_small(kind, bprm);
+	int fit = send_process_small(kind, bprm, task);
 
-	return fit == TOO_LONG ? send_process_large(kind, bprm) : fit;
+	return fit == TOO_LONG ? send_process_large(kind, bprm, task) : fit;
 }
 
 /* The current process's entry in `processes`, made if need be; NULL if there is no room. */
@@ -260,7 +268,7 @@ __noinline int announce_process(void)
 
 	if (state && state->announced)
 		return 0;
-	if (send_process(RECORD_PROCESS, 0) != FITS)
+	if (send_process(RECORD_PROCESS, 0, (__u64)leader) != FITS)
 		return 0;
 	state = bpf_map_lookup_elem(&processes, &tgid); /* the verifier has forgotten it */
 	if (state)

@@ -22,7 +22,7 @@ ALLOWED = {
     "locators": {"errors"},
     "events": {"errors"},
     "system": {"errors", "binding", "locators"},
-    "runners": {"errors", "binding", "locators", "events", "system"},
+    "runners": {"errors", "binding", "locators", "events", "analyzers", "system"},
     "analyzers": {"errors", "events"},
     "outputs": {"errors", "events"},
     "__init__": {"_lazy"},

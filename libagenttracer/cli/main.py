@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import AgentTracerError, BindingError, CommandError, OutputClosed
+from .process import process_command
 from .replay import replay_command
 from .schema import schema_command
 from .ssl import ssl_command
@@ -25,10 +26,11 @@ EXIT_FAILED = 1
 )
 @click.version_option(__version__, prog_name="libagenttracer")
 def cli() -> None:
-    """Watch AI agents from outside, with eBPF: what they say inside TLS, without changing them."""
+    """Watch AI agents from outside, with eBPF: what they say inside TLS and what they do."""
 
 
 cli.add_command(ssl_command)
+cli.add_command(process_command)
 cli.add_command(replay_command)
 cli.add_command(schema_command)
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-import signal
-import sys
-import time
-from typing import Any
-
 import click
 
-from ..errors import OutputClosed, OutputError
-from ..runners.runner import Stats
+from ..runners.runner import Runner
 from ..runners.ssl import DEFAULT_RING_BYTES, SslRunner
 from ..system.launch import caller
+from .live import check_times, run_live
 from .options import SIZE, USER_ID, make_output, set_verbosity
 
 __all__ = ["ssl_command"]
@@ -91,8 +83,7 @@ def ssl_command(
     descendants from the first byte on. The output is not redacted.
     """
     set_verbosity(verbose)
-    if for_s is not None and not math.isfinite(for_s):
-        raise click.UsageError("--for takes a number of seconds")
+    check_times(for_s)
     if user and not command:
         raise click.UsageError("--as goes with -- COMMAND")
     try:
@@ -110,79 +101,9 @@ def ssl_command(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     runner.add_output(make_output(output, form, extra=extra))
-    return _run(runner, for_s, nice, quiet=quiet, announce=not command)
+    return run_live(runner, for_s, nice, quiet=quiet, announce=None if command else _announcement)
 
 
-def _run(runner: SslRunner, for_s: float | None, nice: int, *, quiet: bool, announce: bool) -> int:
-    began_s = time.monotonic()
-    try:
-        runner.start()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    _handle_signals(runner)
-    with contextlib.suppress(OSError):  # after the command was started: it keeps its own
-        os.setpriority(os.PRIO_PROCESS, 0, nice)
-    if announce and not quiet:
-        probed = [item.path for item in runner.stats.libraries if not item.problem]
-        print(f"tracing {', '.join(probed) or 'no library yet'}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    problem: OutputError | None = None
-    try:
-        runner.run(for_s)
-    except OutputError as error:
-        problem = error
-    if not quiet:
-        print(summary(runner.stats, time.monotonic() - began_s), file=sys.stderr)
-    if problem is not None:
-        if runner.launched is not None:
-            runner.launched.wait()  # untraced from here on, but it still gets our signals
-        if not isinstance(problem, OutputClosed) or runner.launched is None:
-            raise problem
-    return runner.exit_status or 0
-
-
-def _handle_signals(runner: SslRunner) -> None:
-    """Ctrl-C and kill end the run properly; with a command, they go to the command, which ends it."""
-    told = False
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal told
-        command = runner.launched
-        if command is None or command.poll() is not None or told:
-            runner.stop()  # a second Ctrl-C lets the command be
-            return
-        told = number == signal.SIGINT
-        # a terminal has sent its SIGINT and SIGQUIT to the command too
-        if number not in (signal.SIGINT, signal.SIGQUIT) or not _in_foreground():
-            command.send_signal(number)
-
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    if runner.launched is not None:
-        numbers += [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
-    for number in numbers:
-        signal.signal(number, handle)
-
-
-def _in_foreground() -> bool:
-    try:
-        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
-
-
-def summary(stats: Stats, seconds: float) -> str:
-    """The lines that are shown at the end."""
-    lost = ", ".join(f"{cause} {count.records} ({count.bytes} bytes)" for cause, count in stats.lost.items())
-    lines = [
-        f"{stats.events} events, {stats.payload_bytes} bytes of plaintext in {seconds:.1f} s; "
-        f"lost: {lost or 'nothing'}"
-    ]
-    if "ring_full" in stats.lost:
-        lines.append("  the ring was full: a larger --ring-size, or a filter, helps")
-    for program, count in stats.missed_runs.items():
-        lines.append(f"  the kernel did not run {program} {count} times")
-    for item in stats.libraries:
-        hits = ", ".join(f"{name} {count}" for name, count in item.hits.items()) or "no calls"
-        lines.append(f"  {item.path}: {item.problem or hits}")
-    if not stats.libraries:
-        lines.append("  no OpenSSL library was found")
-    return "\n".join(lines)
+def _announcement(runner: Runner) -> str:
+    probed = [item.path for item in runner.stats.libraries if not item.problem]
+    return ", ".join(probed) or "no library yet"

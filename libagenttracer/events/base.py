@@ -6,13 +6,15 @@ In Python an event's fields are flat (`ev.pid`); in JSON those of its own stand 
      "data": {"pid": 1234, "payload": "…", …}}
 
 A field of type `bytes` becomes a string: the text itself where it is valid UTF-8, else base64, and then
-`encoding` says so. So every byte comes back as it was. Fields that have a default are left out while
-they have it.
+`encoding` says so. Strings may hold bytes that are no UTF-8, as `os.fsdecode` gives them; in JSON they
+have U+FFFD there, and `raw` has the bytes of these fields in base64. So every byte comes back as it was.
+Fields that have a default are left out while they have it.
 """
 
 from __future__ import annotations
 
-from base64 import b64decode
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -61,6 +63,9 @@ class UnknownEvent(Event, frozen=True, gc=False):
 EventClass = TypeVar("EventClass", bound=type[Event])
 _ENVELOPE_FIELDS = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_Raw = dict[str, str | list[str]]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -79,6 +84,12 @@ class _Codec:
         ]
         if self.binary:
             wire.append(("encoding", Literal["base64"] | msgspec.UnsetType, msgspec.UNSET))
+        # whose bytes can be kept: other types of strings could have rules that the bytes would get round
+        self.strings = {f.name for f in fields if f.type in (str, str | None, list[str], list[str] | None)}
+        if "raw" in self.names:  # a class of somebody else, which has its own use for that name
+            self.strings.clear()
+        else:
+            wire.append(("raw", _Raw | msgspec.UnsetType, msgspec.UNSET))
         title = "".join(part.title() for part in name.split("_"))
         self.cls = cls
         self.data: Any = msgspec.defstruct(
@@ -122,6 +133,21 @@ class _Codec:
 
         return to_json
 
+    def encode_inexact(self, event: Event) -> bytes:
+        """As `encode`, for an event with strings that JSON cannot have."""
+        shown: dict[str, Any] = {}
+        raw: _Raw = {}
+        for name, value in msgspec.structs.asdict(event).items():
+            shown[name] = text = _readable(value)
+            if text != value and name in self.strings and (exact := _raw(value)):
+                raw[name] = exact
+        line = self.encode(self.cls(**shown))
+        if not raw:
+            return line
+        envelope = _object_decoder.decode(line)
+        data: dict[str, Any] = {**_object_decoder.decode(envelope["data"]), "raw": raw}
+        return _encoder.encode({**envelope, "data": data})
+
     def decode(self, head: _Head) -> Event:
         data: Any = self.decoder.decode(head.data)
         values = {name: getattr(data, name) for name in self.names}
@@ -129,6 +155,11 @@ class _Codec:
             text = values[self.binary]
             encoded = data.encoding == "base64"
             values[self.binary] = b64decode(text, validate=True) if encoded else text.encode()
+        if self.strings and data.raw is not msgspec.UNSET:
+            for name, exact in data.raw.items():
+                if name not in self.strings:
+                    raise ValueError(f"`raw` has {name!r}, which is no field with a string")
+                values[name] = _restored(name, values[name], exact)
         return self.cls(id=head.id, timestamp_ns=head.timestamp_ns, source=head.source, **values)
 
 
@@ -137,6 +168,48 @@ def _bounded(type_: Any) -> Any:
     if type_ is int:
         return _Int64
     return _Int64 | None if type_ == (int | None) else type_
+
+
+def _readable(value: Any) -> Any:
+    """A field's value as JSON can have it: U+FFFD for what is no UTF-8."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        try:
+            return value.encode(errors="surrogateescape").decode(errors="replace")
+        except UnicodeEncodeError:  # surrogates that stand for no byte
+            return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_readable(key): _readable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_readable(item) for item in value]
+    return _readable(msgspec.to_builtins(value)) if isinstance(value, msgspec.Struct) else value
+
+
+def _raw(value: Any) -> str | list[str] | None:
+    """The bytes of a string or of a list of them in base64; nothing if text says it all, or nothing can."""
+    strings = value if isinstance(value, list) else [value]
+    try:
+        exact = [string.encode(errors="surrogateescape") for string in strings]
+    except (AttributeError, UnicodeEncodeError):  # no strings, or surrogates that stand for no byte
+        return None
+    if all(b.decode(errors="replace").encode() == b for b in exact):
+        return None
+    encoded = [b64encode(b).decode() for b in exact]
+    return encoded if isinstance(value, list) else encoded[0]
+
+
+def _restored(name: str, shown: Any, exact: str | list[str]) -> str | list[str]:
+    """The strings whose bytes a recording has."""
+    if isinstance(exact, list) and isinstance(shown, list) and len(exact) == len(shown):
+        return [_string(item) for item in exact]
+    if isinstance(exact, str) and isinstance(shown, str):
+        return _string(exact)
+    raise ValueError(f"`raw` does not fit `{name}`")
+
+
+def _string(encoded: str) -> str:
+    return b64decode(encoded, validate=True).decode(errors="surrogateescape")
 
 
 class _Head(msgspec.Struct):
@@ -181,15 +254,8 @@ def to_json(event: Event) -> bytes:
         return _unknown_to_json(event)
     try:
         return codec.encode(event)
-    except UnicodeEncodeError:  # a path that is no UTF-8: what does not fit becomes U+FFFD
-        changes = {name: _clean(value) for name, value in msgspec.structs.asdict(event).items()}
-        return to_json(type(event)(**changes))
-
-
-def _clean(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return value.encode(errors="surrogateescape").decode(errors="replace")
+    except UnicodeEncodeError:
+        return codec.encode_inexact(event)
 
 
 def _unknown_to_json(event: Event) -> bytes:

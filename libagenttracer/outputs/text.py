@@ -1,38 +1,31 @@
-"""Text for people: what was said, by whom, in which direction."""
+"""Text for people: what was said and done, by whom."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Sequence
 from typing import IO, Any
 
 from ..events import Event, Loss, SslData, SslHandshake, SslSendfile, to_json
+from .process_text import one_line, printable, process_line
 from .writer import LineWriter
 
 __all__ = ["Text", "printable"]
 
-# what could drive a terminal or turn a line round: C0 but tab and newline, DEL, C1, bidirectional controls
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_COLORS = {"write": "\x1b[36m", "read": "\x1b[32m", "loss": "\x1b[1;31m", "dim": "\x1b[2m"}
+_COLORS = {
+    "write": "\x1b[36m",
+    "read": "\x1b[32m",
+    "loss": "\x1b[1;31m",
+    "dim": "\x1b[2m",
+    "process": "\x1b[1m",
+    "file": "\x1b[34m",
+    "net": "\x1b[35m",
+    "signal": "\x1b[33m",
+    "failure": "\x1b[31m",
+}
 _RESET = "\x1b[0m"
 _HEX_BYTES = 16
-
-
-def printable(text: str) -> str:
-    """Text that cannot do anything to a terminal: controls are shown as escapes, CR LF as a newline."""
-    return _UNSAFE.sub(lambda match: _escape(match[0]), text.replace("\r\n", "\n"))
-
-
-def _name(text: str | None) -> str:
-    """As `printable`, and on one line: a name must not look like another event."""
-    return printable(text or "").replace("\n", "\\n").replace("\t", "\\t")
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 class Text:
@@ -41,7 +34,8 @@ class Text:
     Args:
         target: a path, or an open file.
         color: with ANSI colours.
-        extra: user, thread, latency, place in the connection and library too.
+        extra: user, thread, latency, place in the connection and library too; of processes the parent,
+            the system call, memory and the like.
         max_bytes: of each payload, how much is shown; the rest is mentioned.
         unless: (device, inode) of a file that is being read, and so must not be written.
     """
@@ -77,30 +71,33 @@ class Text:
             return self._data(clock, event)
         if isinstance(event, SslHandshake):
             who = self._who(event.comm, event.pid)
-            head = f"{clock} {who} handshake {_name(event.result)} ({_name(event.function)})"
-            tail = f" {event.handshake_ns / 1e6:.1f} ms, {event.calls} calls  [{_name(event.connection_id)}]"
+            head = f"{clock} {who} handshake {one_line(event.result)} ({one_line(event.function)})"
+            tail = (
+                f" {event.handshake_ns / 1e6:.1f} ms, {event.calls} calls  [{one_line(event.connection_id)}]"
+            )
             return self._paint("dim", head + tail) + "\n"
         if isinstance(event, SslSendfile):
             head = f"{clock} {self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
             where = f"from fd {event.fd} at {event.file_offset}, not readable"
-            return f"{head} {where}  [{_name(event.connection_id)}]\n"
+            return f"{head} {where}  [{one_line(event.connection_id)}]\n"
         if isinstance(event, Loss):
             return self._paint("loss", f"{clock} {self._loss(event)}") + "\n"
-        return f"{clock} {_name(to_json(event).decode())}\n"
+        line = process_line(event, self._extra, self._paint)
+        return f"{clock} {one_line(to_json(event).decode()) if line is None else line}\n"
 
     def _data(self, clock: str, event: SslData) -> str:
         arrow = "->" if event.direction == "write" else "<-"
         who = self._who(event.comm, event.pid)
-        head = f"{clock} {who} {arrow} {event.data_len} bytes  [{_name(event.connection_id)}]"
+        head = f"{clock} {who} {arrow} {event.data_len} bytes  [{one_line(event.connection_id)}]"
         if event.call_len is not None:
             head += f"  part of {event.call_len}, from {event.call_offset}"
         if event.incomplete:
-            head += f"  incomplete: {_name(event.reason)}"
+            head += f"  incomplete: {one_line(event.reason)}"
         if self._extra:
             head += (
-                f"\n  uid {event.uid}  tid {event.tid}  ppid {event.ppid}  {_name(event.function)} "
+                f"\n  uid {event.uid}  tid {event.tid}  ppid {event.ppid}  {one_line(event.function)} "
                 f"{event.latency_ns / 1000:.0f} us  offset {event.offset}\n"
-                f"  {_name(event.library)}  {_name(event.exe)}"
+                f"  {one_line(event.library)}  {one_line(event.exe)}"
             )
         return f"{self._paint(event.direction, head)}\n{self._payload(event.payload)}"
 
@@ -119,15 +116,16 @@ class Text:
         return body + (f"… {rest} more bytes (JSON output has all of them)\n" if rest else "")
 
     def _who(self, comm: str, pid: int) -> str:
-        return f"{_name(comm) or '?'}[{pid}]"
+        return f"{one_line(comm) or '?'}[{pid}]"
 
     def _loss(self, event: Loss) -> str:
         where = (
-            f" on {_name(event.connection_id)}, {event.direction} at {event.offset}"
+            f" on {one_line(event.connection_id)}, {event.direction} at {event.offset}"
             if event.connection_id
             else ""
         )
-        return f"LOST {event.count} records, {event.lost_bytes} bytes ({_name(event.cause)}){where}"
+        kind = f" of {one_line(event.kind)}" if event.kind else ""
+        return f"LOST {event.count} records{kind}, {event.lost_bytes} bytes ({one_line(event.cause)}){where}"
 
     def _paint(self, color: str, text: str) -> str:
         return f"{_COLORS[color]}{text}{_RESET}" if self._color else text

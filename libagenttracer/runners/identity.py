@@ -13,6 +13,7 @@ class TracerIdentity:
     """One run of a tracer on one boot of a machine.
 
     Attributes:
+        boot: short form of the boot's id, for the ids of processes.
         epoch_offset_ns: to be added to CLOCK_BOOTTIME for nanoseconds since the epoch. Sampled once, so
             that order and durations survive when the clock is set.
     """
@@ -21,6 +22,7 @@ class TracerIdentity:
         if boot_id is None:
             with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
                 boot_id = file.read().strip()
+        self.boot = hashlib.blake2b(boot_id.encode(), digest_size=4).hexdigest()
         digest = hashlib.blake2b(f"{boot_id}/{instance or uuid.uuid4()}".encode(), digest_size=8).hexdigest()
         # UUID version 8 (RFC 9562, 5.8): 60 bits of ours, variant, then the number of the event
         self._record_prefix = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-8000-"

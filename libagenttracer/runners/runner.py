@@ -43,6 +43,7 @@ class Stats:
         payload_bytes: plaintext in them.
         lost: for each cause, records and bytes, as the kernel counted them; causes without loss left out.
         libraries: coverage, with hits by function.
+        notes: what is off and why, and what was left out on purpose.
         missed_runs: times that the kernel did not run a program, by program, because it was running already.
     """
 
@@ -52,6 +53,7 @@ class Stats:
     lost: dict[str, LossCount] = field(default_factory=dict)
     libraries: list[LibraryCoverage] = field(default_factory=list)
     missed_runs: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 RunnerType = TypeVar("RunnerType", bound="Runner")

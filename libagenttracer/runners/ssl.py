@@ -72,7 +72,11 @@ class SslRunner(Runner):
             filter_ = dataclasses.replace(filter_, pids=filter_.pids | {self._command.pid}, follow_forks=True)
         try:
             self._source = SslSource(
-                filter_, libraries=self._libraries, ring_bytes=self._ring_bytes, handshake=self._handshake
+                filter_,
+                libraries=self._libraries,
+                ring_bytes=self._ring_bytes,
+                handshake=self._handshake,
+                launched=None if self._command is None else self._command.pid,
             )
             source = self._source
             self._decoder = SslDecoder(TracerIdentity(), source.libraries, source.ring_bytes)

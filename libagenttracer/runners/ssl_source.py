@@ -60,6 +60,7 @@ class SslSource:
         libraries: paths of libraries to probe, instead of those that are found.
         ring_bytes: size of the ring.
         handshake: probe the handshake functions too.
+        launched: a command that waits to be started.
 
     Attributes:
         libraries: the probed ones.
@@ -70,7 +71,13 @@ class SslSource:
     """
 
     def __init__(
-        self, filter_: Filter, *, libraries: Sequence[str] | None, ring_bytes: int, handshake: bool
+        self,
+        filter_: Filter,
+        *,
+        libraries: Sequence[str] | None,
+        ring_bytes: int,
+        handshake: bool,
+        launched: int | None = None,
     ) -> None:
         self.filter = filter_
         self._handshake = handshake
@@ -85,7 +92,7 @@ class SslSource:
             for pid in filter_.pids:
                 check_pid(pid)
         opened = [open_library(path) for path in libraries or ()]  # errors first, before anything is loaded
-        self._tracking = Tracking(filter_, ring_bytes)
+        self._tracking = Tracking(filter_, ring_bytes, launched=launched)
         self._object: Object | None = None
         try:
             self._object = self._load()

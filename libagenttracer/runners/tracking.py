@@ -70,14 +70,18 @@ class Tracking:
         filter_: which processes are wanted.
         ring_bytes: size of the ring, rounded up to a power of two.
         launched: a command that waits to be started: it matches from its exec on.
+        life_of_all: processes that do not match are seen too.
 
     Raises:
         TargetError: the filter's cgroup cannot be used.
         BindingError: see docs/errors.md.
     """
 
-    def __init__(self, filter_: Filter, ring_bytes: int, *, launched: int | None = None) -> None:
+    def __init__(
+        self, filter_: Filter, ring_bytes: int, *, launched: int | None = None, life_of_all: bool = False
+    ) -> None:
         self.filter = filter_
+        self._all = filter_.everything or life_of_all
         self._launched = launched
         self.ring_bytes = round_ring_bytes(ring_bytes)
         spec = open_object("track")
@@ -102,7 +106,7 @@ class Tracking:
         room = self.ring_bytes // 8 - _RECORD_OVERHEAD_BYTES
         spec.globals["max_chunk_bytes"] = next(size for size in _CHUNK_BYTES if size <= room)
         # when everything is traced, not what the tracer itself does
-        ignore = self.filter.everything and in_initial_pid_namespace()
+        ignore = self._all and in_initial_pid_namespace()
         spec.globals["ignored_tgid"] = os.getpid() if ignore else 0
 
     def join(self, spec: ObjectSpec) -> ObjectSpec:
@@ -138,6 +142,13 @@ class Tracking:
         marked = self.matched_pids()
         for pid in self.filter.pids - marked:
             raise NoSuchProcess(pid)
+
+    def known_processes(self) -> frozenset[tuple[int, int]]:
+        """Pid and start time (nanoseconds since the boot) of all processes that the programs know."""
+        return frozenset(
+            (struct.unpack("<I", key)[0], _PROCESS_STATE.unpack(value)[0])
+            for key, value in self.object.maps["processes"].items()
+        )
 
     def matched_pids(self) -> frozenset[int]:
         """The processes that match by lineage or pid, now (not those that match by name only)."""

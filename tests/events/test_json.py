@@ -111,14 +111,6 @@ def test_an_empty_payload() -> None:
     assert from_json(to_json(event)) == event
 
 
-def test_a_path_that_is_no_utf8_can_be_written() -> None:
-    """Paths of libraries come from the file system, where any bytes may be in a name."""
-    event = from_json(to_json(ssl_data(library="/tmp/\udcff/libssl.so.3")))
-    assert isinstance(event, SslData)
-    assert event.library.startswith("/tmp/")
-    assert event.library.endswith("/libssl.so.3")
-
-
 # types that this version does not know
 
 

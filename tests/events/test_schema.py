@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from libagenttracer.events import Event, to_json
 
 from ..support import ROOT
-from .strategies import EVENTS, ssl_data
+from .strategies import EVENTS, PROCESS_EVENTS, ssl_data
 
 SCHEMA_FILE = ROOT / "docs" / "events.schema.json"
 SCHEMA: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
@@ -42,6 +42,12 @@ def test_events_fit_the_schema(event: Event) -> None:
     VALIDATOR.validate(json.loads(to_json(event)))
 
 
+@given(PROCESS_EVENTS)
+@settings(max_examples=60)
+def test_events_of_processes_fit_the_schema(event: Event) -> None:
+    VALIDATOR.validate(json.loads(to_json(event)))
+
+
 @pytest.mark.parametrize(
     ("part", "field", "value"),
     [
@@ -52,6 +58,8 @@ def test_events_fit_the_schema(event: Event) -> None:
         ("data", "direction", "up"),
         ("data", "payload", 5),
         ("data", "encoding", "rot13"),
+        ("data", "raw", "text"),
+        ("data", "raw", {"comm": 5}),
     ],
 )
 def test_what_is_wrong_does_not_fit(part: str, field: str, value: object) -> None:

@@ -1,0 +1,124 @@
+"""Runs a live runner from the command line: signals, priority, the command's end, the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ..errors import OutputClosed, OutputError
+from ..runners.runner import Runner, Stats
+from ..runners.ssl import SslRunner
+
+__all__ = ["check_times", "run_live", "summary"]
+
+
+def check_times(*seconds: float | None) -> None:
+    """Raises UsageError for what is no number of seconds."""
+    if any(item is not None and not math.isfinite(item) for item in seconds):
+        raise click.UsageError("a time is a number of seconds")
+
+
+def run_live(
+    runner: Runner,
+    for_s: float | None,
+    nice: int,
+    *,
+    quiet: bool,
+    announce: Callable[[Runner], str] | None,
+) -> int:
+    """Runs it to its end, and says so; returns the exit status.
+
+    Args:
+        runner: with its outputs.
+        for_s: ends it after so many seconds.
+        nice: the tracer's own priority.
+        quiet: nothing but errors on stderr.
+        announce: says what is traced, once it is; None: say nothing.
+    """
+    began_s = time.monotonic()
+    try:
+        runner.start()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    _handle_signals(runner)
+    with contextlib.suppress(OSError):  # after the command was started: it keeps its own
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    if announce is not None and not quiet:
+        print(f"tracing {announce(runner)}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    problem: OutputError | None = None
+    try:
+        runner.run(for_s)
+    except OutputError as error:
+        problem = error
+    if not quiet:
+        print(
+            summary(runner.stats, time.monotonic() - began_s, tls=isinstance(runner, SslRunner)),
+            file=sys.stderr,
+        )
+    if problem is not None:
+        if runner.launched is not None:
+            runner.launched.wait()  # untraced from here on, but it still gets our signals
+        if not isinstance(problem, OutputClosed) or runner.launched is None:
+            raise problem
+    return runner.exit_status or 0
+
+
+def _handle_signals(runner: Runner) -> None:
+    """Ctrl-C and kill end the run properly; with a command, they go to the command, which ends it."""
+    told = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal told
+        command = runner.launched
+        if command is None or command.poll() is not None or told:
+            runner.stop()  # a second Ctrl-C lets the command be
+            return
+        told = number == signal.SIGINT
+        # a terminal has sent its SIGINT and SIGQUIT to the command too
+        if number not in (signal.SIGINT, signal.SIGQUIT) or not _in_foreground():
+            command.send_signal(number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    if runner.launched is not None:
+        numbers += [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+    for number in numbers:
+        signal.signal(number, handle)
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def summary(stats: Stats, seconds: float, *, tls: bool) -> str:
+    """The lines that are shown at the end."""
+    lost = ", ".join(
+        f"{cause} {count.records}" + (f" ({count.bytes} bytes)" if tls or count.bytes else "")
+        for cause, count in stats.lost.items()
+    )
+    plaintext = f", {stats.payload_bytes} bytes of plaintext" if tls else ""
+    lines = [f"{stats.events} events{plaintext} in {seconds:.1f} s; lost: {lost or 'nothing'}"]
+    if "ring_full" in stats.lost:
+        lines.append("  the ring was full: a larger --ring-size, or a filter, helps")
+    if "io_uring" in stats.lost:
+        lines.append("  calls that were made through io_uring cannot be seen, only counted")
+    if "compat" in stats.lost:
+        lines.append("  calls of 32-bit programs cannot be seen")
+    lines += [f"  the kernel did not run {name} {count} times" for name, count in stats.missed_runs.items()]
+    lines += [f"  {note}" for note in stats.notes]
+    for item in stats.libraries:
+        hits = ", ".join(f"{name} {count}" for name, count in item.hits.items()) or "no calls"
+        lines.append(f"  {item.path}: {item.problem or hits}")
+    if tls and not stats.libraries:
+        lines.append("  no OpenSSL library was found")
+    return "\n".join(lines)

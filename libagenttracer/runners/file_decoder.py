@@ -1,0 +1,166 @@
+"""Calls on files: from a record to its event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..events import (
+    Event,
+    FileChmod,
+    FileChown,
+    FileClose,
+    FileDelete,
+    FileLink,
+    FileMkdir,
+    FileOpen,
+    FileRename,
+    FileRmdir,
+    FileTruncate,
+)
+from .records import Call, FileFlag, path_of
+
+__all__ = ["decode_file", "decode_file_close"]
+
+# include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64
+_O_CREAT = 0o100
+_O_TMPFILE = 0o20000000
+_O_PATH = 0o10000000
+_AT_REMOVEDIR = 0x200
+_ACCESS = ("read", "write", "read_write", "read_write")
+_NOBODY = 0xFFFFFFFF  # (uid_t)-1: leave as it is
+_RESOLVED, _ANONYMOUS = int(FileFlag.RESOLVED), int(FileFlag.ANONYMOUS)
+_DIR_KNOWN, _NEW_DIR_KNOWN = int(FileFlag.DIR_KNOWN), int(FileFlag.NEW_DIR_KNOWN)
+_INCOMPLETE = int(FileFlag.TRUNCATED | FileFlag.UNREADABLE)
+_NAMES = {int(call): call.name for call in Call}
+
+
+def decode_file(record: Any, common: Any) -> Event:
+    """The event of a `FileRecord`.
+
+    Args:
+        common: the fields of `ProcessEvent`, in order.
+    """
+    call = record.call
+    flags = record.file_flags
+    text = record.text.tobytes()
+    if flags & _RESOLVED:
+        path = path_of(text, anonymous=bool(flags & _ANONYMOUS))
+        unresolved = False
+    else:
+        path, unresolved = _joined(text, record.name_bytes, record.dir_bytes, flags & _DIR_KNOWN)
+        unresolved = unresolved or call in _FOLLOWING
+    head = (*common, path, record.result, _NAMES.get(call, str(call)))
+    return _MAKERS[call](record, head, text, unresolved, bool(flags & _INCOMPLETE))
+
+
+def decode_file_close(record: Any, common: Any) -> Event:
+    """The event of a `FileCloseRecord`."""
+    flags = record.file_flags
+    path = path_of(record.text.tobytes(), anonymous=bool(flags & _ANONYMOUS))
+    known = bool(flags & _RESOLVED)
+    return FileClose(
+        *(*common, path, 0, "close", record.fd, record.bytes_read, record.bytes_written, not known, not known)
+    )
+
+
+def _joined(text: bytes, name_bytes: int, dir_bytes: int, known: int, begin: int = 0) -> tuple[str, bool]:
+    """A name as it was given, behind its directory; and whether the kernel may have understood another path.
+
+    A single name in a directory that the kernel has resolved leaves nothing to follow.
+    """
+    name = text[begin : begin + name_bytes].rstrip(b"\0")
+    if name.startswith(b"/"):
+        return name.decode(errors="surrogateescape"), True
+    given = name.decode(errors="surrogateescape")
+    if not known:
+        return given, True
+    at = begin + name_bytes
+    directory = path_of(text[at : at + dir_bytes])
+    if not given:
+        return directory, False
+    path = f"{directory if directory != '/' else ''}/{given}"
+    return path, b"/" in name or name in (b".", b"..")
+
+
+def _open(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    flags = record.flags
+    access = "path" if flags & _O_PATH else _ACCESS[flags & 3]
+    creates = flags & _O_CREAT or flags & _O_TMPFILE == _O_TMPFILE
+    return FileOpen(
+        *(
+            *head,
+            access,
+            flags,
+            record.mode & 0o7777 if creates else None,
+            record.fd if record.fd >= 0 else None,
+            unresolved,
+            truncated,
+        )
+    )
+
+
+def _unlink(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    if record.call == Call.rmdir or (record.call == Call.unlinkat and record.flags & _AT_REMOVEDIR):
+        return FileRmdir(*(*head, unresolved, truncated))
+    return FileDelete(*(*head, unresolved, truncated))
+
+
+def _new_path(record: Any, text: bytes) -> tuple[str, bool]:
+    begin = record.name_bytes + record.dir_bytes
+    known = record.file_flags & _NEW_DIR_KNOWN
+    return _joined(text, record.new_name_bytes, record.new_dir_bytes, known, begin)
+
+
+def _rename(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    new_path, also = _new_path(record, text)
+    return FileRename(*(*head, new_path, record.flags, unresolved or also, truncated))
+
+
+def _link(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    new_path, also = _new_path(record, text)
+    return FileLink(*(*head, new_path, False, unresolved or also, truncated))
+
+
+def _symlink(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    new_path, unresolved = _new_path(record, text)
+    content = text[: record.name_bytes].rstrip(b"\0").decode(errors="surrogateescape")
+    common, (_, result, syscall) = head[:-3], head[-3:]
+    return FileLink(*(*common, content, result, syscall, new_path, True, unresolved, truncated))
+
+
+def _mkdir(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    return FileMkdir(*(*head, record.mode & 0o7777, unresolved, truncated))
+
+
+def _chmod(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    fd = record.fd if record.fd >= 0 else None
+    return FileChmod(*(*head, record.mode & 0o7777, fd, unresolved, truncated))
+
+
+def _chown(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    uid, gid = (None if number == _NOBODY else number for number in (record.mode, record.gid))
+    return FileChown(*(*head, uid, gid, record.fd if record.fd >= 0 else None, unresolved, truncated))
+
+
+def _truncate(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
+    length = record.flags if record.flags < 1 << 63 else record.flags - (1 << 64)
+    return FileTruncate(*(*head, length, record.fd if record.fd >= 0 else None, unresolved, truncated))
+
+
+# calls that follow a symbolic link at the path's end: even a single name may mean another file
+_FOLLOWING = frozenset(
+    {Call.open, Call.openat, Call.openat2, Call.creat, Call.chmod, Call.fchmodat, Call.fchmodat2, Call.chown}
+    | {Call.fchownat, Call.truncate}
+)
+_MAKERS: dict[int, Callable[[Any, Any, bytes, bool, bool], Event]] = {
+    **dict.fromkeys((Call.open, Call.openat, Call.openat2, Call.creat), _open),
+    **dict.fromkeys((Call.unlink, Call.unlinkat, Call.rmdir), _unlink),
+    **dict.fromkeys((Call.rename, Call.renameat, Call.renameat2), _rename),
+    **dict.fromkeys((Call.link, Call.linkat), _link),
+    **dict.fromkeys((Call.symlink, Call.symlinkat), _symlink),
+    **dict.fromkeys((Call.mkdir, Call.mkdirat), _mkdir),
+    **dict.fromkeys((Call.chmod, Call.fchmod, Call.fchmodat, Call.fchmodat2), _chmod),
+    **dict.fromkeys((Call.chown, Call.fchown, Call.lchown, Call.fchownat), _chown),
+    **dict.fromkeys((Call.truncate, Call.ftruncate), _truncate),
+}
