@@ -26,6 +26,7 @@ KEEP_TYPE(net_record);
 #define DNS_PORT 53
 #define DNS_BYTES 512
 #define MAX_MESSAGES 8 /* of one sendmmsg */
+#define MAX_PARTS 4    /* of one message */
 #define MAX_FDS 1024   /* that are looked at when a process ends */
 
 const volatile bool show_net = true;
@@ -44,12 +45,17 @@ struct {
 	__type(value, struct socket_bytes);
 } sockets SEC(".maps");
 
-/* A connect that has not come to an end yet. */
+/*
+ * A connect that has not come to an end yet. Over loopback it ends before the call returns, even if that
+ * says EINPROGRESS.
+ */
 struct pending {
 	__u64 pid_tgid;
 	__u64 start_ns;
 	__u32 uid;
-	__s32 fd;
+	__s32 fd; /* -1: the call has not returned */
+	__s32 result;
+	__u32 done;
 };
 
 struct {
@@ -165,6 +171,23 @@ static __always_inline void fill_empty(struct net_record *record, enum call call
 	record->payload_bytes = 0;
 }
 
+/* How a connect went on that said EINPROGRESS. */
+static __always_inline void send_outcome(struct sock *sk, struct pending *pending, __s32 result,
+					 struct ring_control *control)
+{
+	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+
+	if (!record) {
+		count_lost_record(control, RECORD_NET);
+		return;
+	}
+	fill_empty(record, CALL_CONNECT, result, pending->fd, pending->pid_tgid, pending->start_ns);
+	record->header.uid = pending->uid;
+	record->flags = NET_LATE;
+	fill_from_sock(record, sk);
+	submit(record, control);
+}
+
 /* connect, accept, bind, listen; global: the verifier looks at it once */
 __noinline int socket_call(__u64 regs, __u32 call, __s64 result)
 {
@@ -181,15 +204,6 @@ __noinline int socket_call(__u64 regs, __u32 call, __s64 result)
 
 	if (!control || (sk && BPF_CORE_READ(sk, __sk_common.skc_family) == AF_NETLINK))
 		return 0;
-	if (sk && call == CALL_CONNECT && result == -EINPROGRESS) {
-		struct pending pending = { .pid_tgid = pid_tgid,
-					   .start_ns = start_ns,
-					   .uid = (__u32)bpf_get_current_uid_gid(),
-					   .fd = fd };
-		__u64 key = (__u64)sk;
-
-		bpf_map_update_elem(&connecting, &key, &pending, BPF_ANY);
-	}
 	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
 	if (!record) {
@@ -213,6 +227,18 @@ __noinline int socket_call(__u64 regs, __u32 call, __s64 result)
 		read_user_address((void *)args.a[1], args.a[2], record->local_address, &record->local_bytes,
 				  &record->local_port);
 	submit(record, control);
+
+	__u64 key = (__u64)sk;
+	struct pending *pending = sk && call == CALL_CONNECT ? bpf_map_lookup_elem(&connecting, &key) : NULL;
+
+	if (!pending)
+		return 0;
+	pending->fd = fd;
+	if (result == -EINPROGRESS && !pending->done)
+		return 0; /* the rest is told by connect_done */
+	if (result == -EINPROGRESS)
+		send_outcome(sk, pending, pending->result, control);
+	bpf_map_delete_elem(&connecting, &key);
 	return 0;
 }
 
@@ -233,7 +259,7 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 	struct ring_control *control = get_ring_control();
 	struct call_arguments args;
 	struct message message = {};
-	__u64 part[2] = {};
+	__u64 part[2] = {}; /* struct iovec */
 
 	read_arguments(regs, &args);
 	struct sock *sk = sock_of_file(file_of_fd(task, (__s32)args.a[0]));
@@ -244,8 +270,8 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 
 	if (family != AF_INET && family != AF_INET6)
 		return 0;
-	if (call == CALL_SENDTO) {
-		message.name = args.a[4];
+	if (call == CALL_SENDTO || call == CALL_WRITE) {
+		message.name = call == CALL_SENDTO ? args.a[4] : 0;
 		message.name_bytes = args.a[5];
 		part[0] = args.a[1];
 		part[1] = args.a[2];
@@ -254,7 +280,6 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 		__u64 header = args.a[1] + (call == CALL_SENDMMSG ? index * 64ULL : 0);
 
 		bpf_probe_read_user(&message, sizeof(message), (void *)header);
-		bpf_probe_read_user(part, sizeof(part), (void *)message.iov);
 		if (call == CALL_SENDMMSG) {
 			__u32 sent = 0;
 
@@ -262,7 +287,8 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 			result = sent;
 		}
 	}
-	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record) + DNS_BYTES, 0);
+	/* twice: the verifier cannot follow what is left of it */
+	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record) + 2 * DNS_BYTES, 0);
 
 	if (!record) {
 		count_lost_record(control, RECORD_NET);
@@ -280,15 +306,29 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 		return 0;
 	}
 	if (dns) {
-		__u32 take = part[1] < DNS_BYTES ? part[1] : DNS_BYTES;
+		for (__u32 i = 0; i < MAX_PARTS; i++) {
+			__u32 used = used_bytes(&record->payload_bytes);
 
-		asm volatile("" : "+r"(take));
-		if (take > DNS_BYTES)
-			take = DNS_BYTES;
-		if (bpf_probe_read_user(record->payload, take, (void *)part[0]))
-			count_loss(control, LOSS_READ_FAULT, take);
-		else
-			record->payload_bytes = take;
+			if (message.iov) {
+				if (i >= message.iov_count)
+					break;
+				bpf_probe_read_user(part, sizeof(part), (void *)(message.iov + i * sizeof(part)));
+			} else if (i > 0) {
+				break;
+			}
+			__u32 take = part[1] < DNS_BYTES ? part[1] : DNS_BYTES;
+
+			asm volatile("" : "+r"(take));
+			if (take > DNS_BYTES)
+				take = DNS_BYTES;
+			if (used > DNS_BYTES)
+				break;
+			if (bpf_probe_read_user(record->payload + used, take, (void *)part[0])) {
+				count_loss(control, LOSS_READ_FAULT, take);
+				break;
+			}
+			record->payload_bytes = used + take;
+		}
 	}
 	submit(record, control);
 	return 0;
@@ -328,7 +368,7 @@ int net_any_exit(__u64 *ctx)
 	return net_call(regs, call, ctx[1]);
 }
 
-/* A connect that was in progress has succeeded or failed. Runs in whatever process is interrupted. */
+/* A connect begins, in its process; or it has succeeded or failed, in whatever process is interrupted. */
 SEC("tp_btf/inet_sock_set_state")
 int connect_done(__u64 *ctx)
 {
@@ -337,27 +377,31 @@ int connect_done(__u64 *ctx)
 	struct sock *sk = (struct sock *)key;
 	struct ring_control *control = get_ring_control();
 
-	if (from != TCP_SYN_SENT || (to != TCP_ESTABLISHED && to != TCP_CLOSE) || !control)
+	if (!control)
+		return 0;
+	if (to == TCP_SYN_SENT) {
+		struct pending fresh = { .pid_tgid = bpf_get_current_pid_tgid(),
+					 .uid = (__u32)bpf_get_current_uid_gid(),
+					 .fd = -1 };
+
+		if (current_matches(fresh.pid_tgid, &fresh.start_ns))
+			bpf_map_update_elem(&connecting, &key, &fresh, BPF_ANY);
+		return 0;
+	}
+	if (from != TCP_SYN_SENT || (to != TCP_ESTABLISHED && to != TCP_CLOSE))
 		return 0;
 	struct pending *pending = bpf_map_lookup_elem(&connecting, &key);
 
 	if (!pending)
 		return 0;
-	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
-
-	if (!record) {
-		count_lost_record(control, RECORD_NET);
-		bpf_map_delete_elem(&connecting, &key);
-		return 0;
-	}
 	__s32 error = BPF_CORE_READ(sk, sk_err);
 
-	fill_empty(record, CALL_CONNECT, to == TCP_ESTABLISHED ? 0 : -(error ? error : ECANCELED), pending->fd,
-		   pending->pid_tgid, pending->start_ns);
-	record->header.uid = pending->uid;
-	record->flags = NET_LATE;
-	fill_from_sock(record, sk);
-	submit(record, control);
+	pending->result = to == TCP_ESTABLISHED ? 0 : -(error ? error : ECANCELED);
+	if (pending->fd < 0) { /* the call itself tells */
+		pending->done = 1;
+		return 0;
+	}
+	send_outcome(sk, pending, pending->result, control);
 	bpf_map_delete_elem(&connecting, &key);
 	return 0;
 }
@@ -389,8 +433,19 @@ SEC("tp_btf/sock_send_length")
 int socket_sent(__u64 *ctx)
 {
 	__s32 result = ctx[1];
+	__u64 key = argument(ctx, 0), start_ns;
+	struct sock *sk = (struct sock *)key;
 
-	count_bytes(argument(ctx, 0), result > 0 ? result : 0, 0);
+	count_bytes(key, result > 0 ? result : 0, 0);
+	if (BPF_CORE_READ(sk, sk_type) != SOCK_DGRAM || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		return 0;
+	/* a datagram may be sent by write() too; the other calls are seen when they return */
+	__u64 regs = current_regs();
+
+	if (CALL_NUMBER(regs) == NR_WRITE) {
+		announce_process();
+		datagram(regs, CALL_WRITE, result, 0);
+	}
 	return 0;
 }
 

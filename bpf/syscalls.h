@@ -26,6 +26,7 @@ struct call_arguments {
 
 #define THREAD_SIZE 16384 /* without KASAN */
 #define KERNEL_REGS_BYTES sizeof(struct pt_regs)
+#define NR_WRITE 1
 #define CALL_NUMBER(regs) ((__s64)BPF_PROBE_READ_REGS(regs, orig_ax))
 #define BPF_PROBE_READ_REGS(regs, field)                                                               \
 	({                                                                                             \
@@ -107,6 +108,7 @@ struct pt_regs___kernel {
 	__s32 syscallno;
 };
 #pragma clang attribute pop
+#define NR_WRITE 64
 #define KERNEL_REGS_BYTES bpf_core_type_size(struct pt_regs___kernel)
 #define CALL_NUMBER(regs) ((__s64)BPF_CORE_READ((struct pt_regs___kernel *)(regs), syscallno))
 

@@ -15,7 +15,7 @@ _FAMILIES = {int(socket.AF_UNIX): "unix", int(socket.AF_INET): "inet", int(socke
 _PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 _TYPES = {1: "stream", 2: "dgram", 3: "raw", 5: "seqpacket"}
 _LATE, _BYTES_KNOWN = int(NetFlag.LATE), int(NetFlag.BYTES_KNOWN)
-_SENDS = frozenset({Call.sendto, Call.sendmsg, Call.sendmmsg})
+_SENDS = frozenset({Call.sendto, Call.sendmsg, Call.sendmmsg, Call.write})
 
 
 def decode_net(record: Any, common: Any, wanted: Collection[str], next_id: Callable[[], str]) -> list[Event]:

@@ -214,7 +214,7 @@ class ProcessDecoder:
                     record.cgroup_id,
                     record.namespace_pid,
                     truncated,
-                    bool(flags & ProcessFlag.EXE_DELETED),
+                    bool(flags & (ProcessFlag.EXE_DELETED | ProcessFlag.EXE_ANONYMOUS)),
                     bool(flags & ProcessFlag.COMPAT),
                 )
             )
