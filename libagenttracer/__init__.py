@@ -1,4 +1,4 @@
-"""Watch AI agents from outside with eBPF: what they say inside TLS, without changing them.
+"""Watch AI agents from outside with eBPF: what they say inside TLS, and what they do.
 
 for event in libagenttracer.trace_ssl(comm="python"):
     print(event.pid, event.direction, event.payload)
@@ -13,10 +13,46 @@ from typing import TYPE_CHECKING, Any
 from ._lazy import load_name
 
 if TYPE_CHECKING:
+    from .analyzers import Analyzer, Chain, MinimumLifetime, RepeatMerger
     from .binding import Link, Map, Object, ObjectSpec, Program, Record, RingBuffer, record_class
     from .errors import AgentTracerError
-    from .events import Event, Loss, SslData, SslHandshake, SslSendfile, UnknownEvent, from_json, to_json
-    from .outputs import JsonLines, Text
+    from .events import (
+        DnsQuery,
+        Event,
+        FileChmod,
+        FileChown,
+        FileClose,
+        FileDelete,
+        FileEvent,
+        FileLink,
+        FileMkdir,
+        FileOpen,
+        FileRename,
+        FileRmdir,
+        FileTruncate,
+        Loss,
+        NetAccept,
+        NetBind,
+        NetClose,
+        NetConnect,
+        NetEvent,
+        NetListen,
+        NetSend,
+        ProcessEvent,
+        ProcessExec,
+        ProcessExit,
+        ProcessFork,
+        ShellLine,
+        SignalSend,
+        SslData,
+        SslHandshake,
+        SslSendfile,
+        UnknownEvent,
+        from_json,
+        to_json,
+    )
+    from .outputs import JsonLines, ProcessTree, Text
+    from .runners.process import ProcessRunner, trace_process
     from .runners.replay import replay
     from .runners.runner import Stats
     from .runners.ssl import SslRunner, trace_ssl
@@ -25,16 +61,47 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AgentTracerError",
+    "Analyzer",
+    "Chain",
+    "DnsQuery",
     "Event",
+    "FileChmod",
+    "FileChown",
+    "FileClose",
+    "FileDelete",
+    "FileEvent",
+    "FileLink",
+    "FileMkdir",
+    "FileOpen",
+    "FileRename",
+    "FileRmdir",
+    "FileTruncate",
     "JsonLines",
     "Link",
     "Loss",
     "Map",
+    "MinimumLifetime",
+    "NetAccept",
+    "NetBind",
+    "NetClose",
+    "NetConnect",
+    "NetEvent",
+    "NetListen",
+    "NetSend",
     "Object",
     "ObjectSpec",
+    "ProcessEvent",
+    "ProcessExec",
+    "ProcessExit",
+    "ProcessFork",
+    "ProcessRunner",
+    "ProcessTree",
     "Program",
     "Record",
+    "RepeatMerger",
     "RingBuffer",
+    "ShellLine",
+    "SignalSend",
     "SslData",
     "SslHandshake",
     "SslRunner",
@@ -47,6 +114,7 @@ __all__ = [
     "record_class",
     "replay",
     "to_json",
+    "trace_process",
     "trace_ssl",
 ]
 
@@ -54,8 +122,33 @@ _HOMES = {
     "binding": ("Link", "Map", "Object", "ObjectSpec", "Program", "Record", "RingBuffer", "record_class"),
     "errors": ("AgentTracerError",),
     "events": (
+        "DnsQuery",
         "Event",
+        "FileChmod",
+        "FileChown",
+        "FileClose",
+        "FileDelete",
+        "FileEvent",
+        "FileLink",
+        "FileMkdir",
+        "FileOpen",
+        "FileRename",
+        "FileRmdir",
+        "FileTruncate",
         "Loss",
+        "NetAccept",
+        "NetBind",
+        "NetClose",
+        "NetConnect",
+        "NetEvent",
+        "NetListen",
+        "NetSend",
+        "ProcessEvent",
+        "ProcessExec",
+        "ProcessExit",
+        "ProcessFork",
+        "ShellLine",
+        "SignalSend",
         "SslData",
         "SslHandshake",
         "SslSendfile",
@@ -63,7 +156,9 @@ _HOMES = {
         "from_json",
         "to_json",
     ),
-    "outputs": ("JsonLines", "Text"),
+    "analyzers": ("Analyzer", "Chain", "MinimumLifetime", "RepeatMerger"),
+    "outputs": ("JsonLines", "ProcessTree", "Text"),
+    "runners.process": ("ProcessRunner", "trace_process"),
     "runners.replay": ("replay",),
     "runners.runner": ("Stats",),
     "runners.ssl": ("SslRunner", "trace_ssl"),

@@ -1,8 +1,9 @@
-"""Where events go: JSON Lines, and text for people."""
+"""Where events go: JSON Lines, text for people, and the tree of processes."""
 
 from __future__ import annotations
 
 from .jsonl import JsonLines
 from .text import Text
+from .tree import ProcessTree
 
-__all__ = ["JsonLines", "Text"]
+__all__ = ["JsonLines", "ProcessTree", "Text"]
