@@ -208,6 +208,17 @@ static __always_inline enum fit fill_file(struct file_record *record, const __u3
 	return FITS;
 }
 
+/* unlinkat may be a rmdir */
+static __always_inline __u32 lost_call(__u64 regs, __u32 call)
+{
+	struct call_arguments args;
+
+	if (call != CALL_UNLINKAT)
+		return call;
+	read_arguments(regs, &args);
+	return args.a[2] & AT_REMOVEDIR ? CALL_RMDIR : CALL_UNLINKAT;
+}
+
 #define SEND_FILE(room, most)                                                                          \
 	do {                                                                                           \
 		__u64 pid_tgid = bpf_get_current_pid_tgid();                                           \
@@ -219,7 +230,7 @@ static __always_inline enum fit fill_file(struct file_record *record, const __u3
 		struct file_record *record =                                                           \
 			bpf_ringbuf_reserve(&records, sizeof(*record) + (room) + (most), 0);           \
 		if (!record) {                                                                         \
-			count_lost_record(control, RECORD_FILE);                                       \
+			count_lost_record(control, LOST_CALLS + lost_call(regs, call));                \
 			return UNREADABLE;                                                             \
 		}                                                                                      \
 		if (fill_file(record, room, most, regs, call, result, pid_tgid,                        \

@@ -178,7 +178,7 @@ static __always_inline void send_outcome(struct sock *sk, struct pending *pendin
 	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
 	if (!record) {
-		count_lost_record(control, RECORD_NET);
+		count_lost_record(control, LOST_CALLS + CALL_CONNECT);
 		return;
 	}
 	fill_empty(record, CALL_CONNECT, result, pending->fd, pending->pid_tgid, pending->start_ns);
@@ -207,7 +207,7 @@ __noinline int socket_call(__u64 regs, __u32 call, __s64 result)
 	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
 	if (!record) {
-		count_lost_record(control, RECORD_NET);
+		count_lost_record(control, LOST_CALLS + call);
 		return 0;
 	}
 	fill_empty(record, call, result, fd, pid_tgid, start_ns);
@@ -287,11 +287,25 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 			result = sent;
 		}
 	}
+	__u16 port = swap16(BPF_CORE_READ(sk, __sk_common.skc_dport));
+
+	if (message.name && message.name_bytes >= 8) {
+		bpf_probe_read_user(&port, sizeof(port), (void *)message.name + 2);
+		port = swap16(port);
+	}
+	bool dns = show_dns && port == DNS_PORT;
+
+	if (!dns && !show_net)
+		return 0;
 	/* twice: the verifier cannot follow what is left of it */
 	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record) + 2 * DNS_BYTES, 0);
 
 	if (!record) {
-		count_lost_record(control, RECORD_NET);
+		/* it would have been one event or two */
+		if (show_net)
+			count_lost_record(control, LOST_CALLS + CALL_SENDTO);
+		if (dns)
+			count_lost_record(control, RECORD_DNS);
 		return 0;
 	}
 	fill_empty(record, call, result, args.a[0], pid_tgid, start_ns);
@@ -299,12 +313,6 @@ __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)
 	read_user_address((void *)message.name, message.name_bytes, record->remote_address, &record->remote_bytes,
 			  &record->remote_port);
 	record->data_bytes = result > 0 ? result : 0;
-	bool dns = show_dns && record->remote_port == DNS_PORT;
-
-	if (!dns && !show_net) {
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return 0;
-	}
 	if (dns) {
 		for (__u32 i = 0; i < MAX_PARTS; i++) {
 			__u32 used = used_bytes(&record->payload_bytes);
@@ -480,7 +488,7 @@ __noinline int close_socket(__u32 fd)
 	struct net_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
 	if (!record) {
-		count_lost_record(control, RECORD_NET);
+		count_lost_record(control, LOST_CALLS + CALL_CLOSE);
 		bpf_map_delete_elem(&sockets, &key);
 		return 0;
 	}

@@ -28,7 +28,9 @@ enum record_kind {
 	RECORD_FILE = 11,
 	RECORD_FILE_CLOSE = 12,
 	RECORD_NET = 13,
-	RECORD_KINDS = 32,
+	RECORD_DNS = 14, /* only to count what is lost: a RECORD_NET that is one */
+	LOST_CALLS = 64,	 /* for files and sockets the system call is counted */
+	LOST_KINDS = 128,
 };
 
 /* In front of every record of every program. */

@@ -35,7 +35,7 @@ struct ring_control {
 	__u32 reader_state;
 	__u32 reserved;
 	struct loss lost[LOSS_CAUSES];
-	__u64 lost_by_kind[RECORD_KINDS]; /* of those that did not fit into the ring */
+	__u64 lost_by_kind[LOST_KINDS]; /* of those that did not fit into the ring */
 };
 
 struct {
@@ -69,11 +69,11 @@ static __always_inline void count_loss(struct ring_control *control, enum loss_c
 		__sync_fetch_and_add(&control->lost[cause].bytes, bytes);
 }
 
-/* A record of a kind that has no number and offset of its own did not fit into the ring. */
+/* A record of a kind (or LOST_CALLS + call) that has no number and offset of its own did not fit into the ring. */
 static __always_inline void count_lost_record(struct ring_control *control, __u32 kind)
 {
 	count_loss(control, LOSS_RING_FULL, 0);
-	__sync_fetch_and_add(&control->lost_by_kind[kind & (RECORD_KINDS - 1)], 1);
+	__sync_fetch_and_add(&control->lost_by_kind[kind & (LOST_KINDS - 1)], 1);
 }
 
 static __always_inline void fill_header(struct record_header *header, enum record_kind kind, __u64 time_ns,

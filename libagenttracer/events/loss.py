@@ -18,9 +18,9 @@ class Loss(Event, frozen=True, gc=False):
 
     Attributes:
         cause: "ring_full" (the reader was too slow: a larger ring helps), "read_fault", "truncated",
-            "map_full", "missed_return"; of processes also "io_uring" (calls that were made that way cannot
-            be seen; `count` of them), "compat" (32-bit programs that were started), "held_back_full" (events of a
-            young process that were held back, and given up for lack of room).
+            "map_full", "missed_return"; of processes also "io_uring" (`count` calls that were made that
+            way cannot be seen), "compat" (32-bit programs that were started), "held_back_full" (events of
+            a young process that were held back, and given up for lack of room).
         count: records that are missing; for "ring_full" each would have been one event.
         lost_bytes: bytes of payload in them, as far as known.
         pid, comm, connection_id, direction: whose, where known.

@@ -20,7 +20,7 @@ from ..events import (
 )
 from .records import Call, FileFlag, path_of
 
-__all__ = ["decode_file", "decode_file_close"]
+__all__ = ["FILE_EVENTS", "decode_file", "decode_file_close"]
 
 # include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64
 _O_CREAT = 0o100
@@ -153,6 +153,18 @@ _FOLLOWING = frozenset(
     {Call.open, Call.openat, Call.openat2, Call.creat, Call.chmod, Call.fchmodat, Call.fchmodat2, Call.chown}
     | {Call.fchownat, Call.truncate}
 )
+# the event type of each call, for what is lost
+FILE_EVENTS: dict[int, str] = {
+    **dict.fromkeys((Call.open, Call.openat, Call.openat2, Call.creat), "file_open"),
+    **dict.fromkeys((Call.unlink, Call.unlinkat), "file_delete"),
+    **dict.fromkeys((Call.rename, Call.renameat, Call.renameat2), "file_rename"),
+    **dict.fromkeys((Call.link, Call.linkat, Call.symlink, Call.symlinkat), "file_link"),
+    **dict.fromkeys((Call.mkdir, Call.mkdirat), "file_mkdir"),
+    Call.rmdir: "file_rmdir",
+    **dict.fromkeys((Call.chmod, Call.fchmod, Call.fchmodat, Call.fchmodat2), "file_chmod"),
+    **dict.fromkeys((Call.chown, Call.fchown, Call.lchown, Call.fchownat), "file_chown"),
+    **dict.fromkeys((Call.truncate, Call.ftruncate), "file_truncate"),
+}
 _MAKERS: dict[int, Callable[[Any, Any, bytes, bool, bool], Event]] = {
     **dict.fromkeys((Call.open, Call.openat, Call.openat2, Call.creat), _open),
     **dict.fromkeys((Call.unlink, Call.unlinkat, Call.rmdir), _unlink),

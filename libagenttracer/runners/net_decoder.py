@@ -9,13 +9,24 @@ from typing import Any
 from ..events import DnsQuery, Event, NetAccept, NetBind, NetClose, NetConnect, NetListen, NetSend
 from .records import Call, NetFlag
 
-__all__ = ["decode_net", "dns_questions"]
+__all__ = ["NET_EVENTS", "decode_net", "dns_questions"]
 
 _FAMILIES = {int(socket.AF_UNIX): "unix", int(socket.AF_INET): "inet", int(socket.AF_INET6): "inet6"}
 _PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 _TYPES = {1: "stream", 2: "dgram", 3: "raw", 5: "seqpacket"}
 _LATE, _BYTES_KNOWN = int(NetFlag.LATE), int(NetFlag.BYTES_KNOWN)
 _SENDS = frozenset({Call.sendto, Call.sendmsg, Call.sendmmsg, Call.write})
+
+# the event type of each call, for what is lost
+NET_EVENTS: dict[int, str] = {
+    Call.connect: "net_connect",
+    Call.accept: "net_accept",
+    Call.accept4: "net_accept",
+    Call.bind: "net_bind",
+    Call.listen: "net_listen",
+    Call.sendto: "net_send",
+    Call.close: "net_close",
+}
 
 
 def decode_net(record: Any, common: Any, wanted: Collection[str], next_id: Callable[[], str]) -> list[Event]:

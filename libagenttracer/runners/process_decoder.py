@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ..events import Event, Loss, ProcessExec, ProcessExit, ProcessFork, ShellLine, SignalSend
-from .file_decoder import decode_file, decode_file_close
+from .file_decoder import FILE_EVENTS, decode_file, decode_file_close
 from .identity import TracerIdentity
 from .interface import LossCount
-from .net_decoder import decode_net
+from .net_decoder import NET_EVENTS, decode_net
 from .process_table import DEFAULT_MAX_PROCESSES, KnownProcess, ProcessTable
 from .records import (
+    LOST_CALLS,
     Call,
     ExecArgsRecord,
     ExitRecord,
@@ -40,15 +41,15 @@ _HEADER_BYTES = 8  # the ring's own, in front of each record
 _MAX_PENDING_ARGS = 4096
 _PAGE_BYTES = 4096
 # what a lost record would have become
-_KIND_EVENTS = {
+_KIND_EVENTS: dict[int, str] = {
     RecordKind.FORK: "process_fork",
     RecordKind.EXEC: "process_exec",
     RecordKind.EXIT: "process_exit",
     RecordKind.SIGNAL: "signal_send",
     RecordKind.SHELL_LINE: "shell_line",
-    RecordKind.FILE: "file",
     RecordKind.FILE_CLOSE: "file_close",
-    RecordKind.NET: "net",
+    RecordKind.DNS: "dns_query",
+    **{LOST_CALLS + call: name for call, name in (FILE_EVENTS | NET_EVENTS).items()},
 }
 
 
@@ -109,7 +110,7 @@ class ProcessDecoder:
             self.records += 1
         return events
 
-    def settle(self, losses: dict[LossCause, LossCount], kinds: dict[RecordKind, int]) -> list[Event]:
+    def settle(self, losses: dict[LossCause, LossCount], kinds: dict[int, int]) -> list[Event]:
         """Tells the losses that were counted since the last call.
 
         Args:

@@ -12,13 +12,13 @@ from typing import Any
 from ..binding import Lease, RingBuffer
 from ..binding._libbpf import ffi, lib
 from .interface import LossCount
-from .records import LossCause, ReaderState, RecordKind
+from .records import LossCause, ReaderState
 
 __all__ = ["RingReader"]
 
 _LOSSES_AT = 8  # struct ring_control: reader_state, reserved, then the counters
 _KINDS_AT = _LOSSES_AT + 8 * 16  # LOSS_CAUSES of two numbers each
-_RECORD_KINDS = 32
+_LOST_KINDS = 128
 _IDLE_NAPS = 3
 _IDLE_TIMEOUT_S = 1.0
 
@@ -43,7 +43,7 @@ class RingReader:
         self._drain_s = drain_s
         self._idle_rounds = 0
         self._counters = struct.Struct(f"<{2 * len(LossCause)}Q")
-        self._kinds = struct.Struct(f"<{_RECORD_KINDS}Q")
+        self._kinds = struct.Struct(f"<{_LOST_KINDS}Q")
 
     def close(self) -> None:
         """Unmaps both. Calling it again does nothing."""
@@ -83,10 +83,10 @@ class RingReader:
         """Takes note of the wakeup, so that `fileno()` is no longer readable."""
         self.ring.wait(0)
 
-    def lost_kinds(self) -> dict[RecordKind, int]:
-        """Records that did not fit into the ring, by kind: those that are counted so."""
+    def lost_kinds(self) -> dict[int, int]:
+        """Records that did not fit into the ring, by kind or `LOST_CALLS` + `Call`: those counted so."""
         numbers = self._kinds.unpack_from(self._control, _KINDS_AT)
-        return {kind: numbers[kind] for kind in RecordKind if numbers[kind]}
+        return {kind: count for kind, count in enumerate(numbers) if count}
 
     def losses(self) -> dict[LossCause, LossCount]:
         """The kernel's loss counters, now."""

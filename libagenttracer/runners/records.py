@@ -14,6 +14,7 @@ from ..binding.layout import record_class
 
 __all__ = [
     "LAYOUTS",
+    "LOST_CALLS",
     "Call",
     "ExecArgsRecord",
     "ExitRecord",
@@ -56,6 +57,7 @@ class RecordKind(IntEnum):
     FILE = 11
     FILE_CLOSE = 12
     NET = 13
+    DNS = 14  # only to count what is lost
 
 
 class SslFunction(IntEnum):
@@ -74,6 +76,7 @@ class SslFunction(IntEnum):
     SSL_sendfile = 10
 
 
+LOST_CALLS = 64  # the loss counters of system calls come behind those of kinds
 FUNCTION_SLOTS = 16  # FN_COUNT: counters of one library in the probe_hits map
 
 
