@@ -154,10 +154,9 @@ static __always_inline enum fit add_name(struct file_record *record, const __u32
 	fit = append_path(record->text, &record->text_bytes, room, dentry, mount);
 	if (fit == TOO_LONG && room < LARGE_TEXT_BYTES)
 		return fit;
-	if (fit == FITS)
-		record->file_flags |= known;
-	else
-		record->file_flags |= FILE_TRUNCATED;
+	record->file_flags |= known;
+	if (fit != FITS)
+		record->file_flags |= FILE_CUT;
 	*dir_bytes = used_bytes(&record->text_bytes) - before;
 	return FITS;
 }
@@ -193,9 +192,11 @@ static __always_inline enum fit fill_file(struct file_record *record, const __u3
 				  BPF_CORE_READ(file, f_path.mnt));
 		if (fit == TOO_LONG && room < LARGE_TEXT_BYTES)
 			return fit;
-		record->file_flags |= fit == FITS ? FILE_RESOLVED :
-				      fit == ANONYMOUS ? FILE_RESOLVED | FILE_ANONYMOUS :
-							 FILE_TRUNCATED;
+		record->file_flags |= FILE_RESOLVED;
+		if (fit == ANONYMOUS)
+			record->file_flags |= FILE_ANONYMOUS;
+		else if (fit != FITS)
+			record->file_flags |= FILE_CUT;
 		record->dir_bytes = used_bytes(&record->text_bytes);
 		return FITS;
 	}
@@ -366,9 +367,11 @@ __noinline int close_file(__s32 fd)
 					  BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt)) :
 			      UNREADABLE;
 
-	record->file_flags = fit == FITS ? FILE_RESOLVED :
-			     fit == ANONYMOUS ? FILE_RESOLVED | FILE_ANONYMOUS :
-						FILE_TRUNCATED;
+	record->file_flags = FILE_RESOLVED;
+	if (fit == ANONYMOUS)
+		record->file_flags |= FILE_ANONYMOUS;
+	else if (fit != FITS)
+		record->file_flags |= FILE_CUT;
 	submit(record, control);
 	bpf_map_delete_elem(&open_files, &key);
 	return 0;

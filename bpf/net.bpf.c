@@ -518,9 +518,11 @@ struct sys_enter_context {
 SEC("tracepoint/syscalls/sys_enter_close")
 int net_close(struct sys_enter_context *ctx)
 {
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 start_ns;
 
-	if (current_matches(bpf_get_current_pid_tgid(), &start_ns)) {
+	/* most descriptors are no sockets */
+	if (sock_of_file(file_of_fd(task, ctx->args[0])) && current_matches(bpf_get_current_pid_tgid(), &start_ns)) {
 		announce_process();
 		close_socket(ctx->args[0]);
 	}

@@ -13,7 +13,7 @@
 
 #include "ring.h"
 
-#define MAX_PATH_COMPONENTS 64
+#define MAX_PATH_COMPONENTS 128
 #define NAME_BYTES 256
 #define SMALL_TEXT_BYTES 448
 #define LARGE_TEXT_BYTES (4 * PATH_BYTES)
@@ -28,18 +28,36 @@ enum fit {
 
 #define used_bytes(counter) (*(volatile __u32 *)(counter))
 
+/* What is read of a directory entry, at once: these fields have been neighbours in all kernels. */
+struct dentry_part {
+	struct dentry *parent;
+	__u64 hash_and_length;
+	const unsigned char *name;
+};
+
+static __always_inline void read_dentry(struct dentry *dentry, struct dentry_part *part)
+{
+	if (bpf_core_field_offset(struct dentry, d_name.name) - bpf_core_field_offset(struct dentry, d_parent) == 16) {
+		bpf_probe_read_kernel(part, sizeof(*part), (void *)dentry + bpf_core_field_offset(struct dentry, d_parent));
+		return;
+	}
+	part->parent = BPF_CORE_READ(dentry, d_parent);
+	part->name = BPF_CORE_READ(dentry, d_name.name);
+}
+
 /* Names from the last to the first, each ended by NUL. `room` is a constant. */
 static __always_inline enum fit append_path(__u8 *text, __u32 *counter, const __u32 room, struct dentry *dentry,
 					    struct vfsmount *vfsmount)
 {
 	struct mount *mount = container_of(vfsmount, struct mount, mnt);
+	struct dentry *root = BPF_CORE_READ(vfsmount, mnt_root);
 	struct dentry *first = dentry;
+	struct dentry_part part = {};
 	long n;
 
 	for (int i = 0; i < MAX_PATH_COMPONENTS; i++) {
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-
-		if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) || dentry == parent) {
+		read_dentry(dentry, &part);
+		if (dentry == root || dentry == part.parent) {
 			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 			if (above == mount || !above) {
@@ -48,31 +66,32 @@ static __always_inline enum fit append_path(__u8 *text, __u32 *counter, const __
 				if (dentry != first)
 					return FITS;
 				/* "/" itself has this name; anything else has no place in a directory */
-				bpf_probe_read_kernel(&letter, 1, BPF_CORE_READ(dentry, d_name.name));
+				bpf_probe_read_kernel(&letter, 1, part.name);
 				if (letter == '/')
 					return FITS;
 				__u32 at = used_bytes(counter);
 
 				if (at > room)
 					return TOO_LONG;
-				n = bpf_probe_read_kernel_str(text + at, NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
+				n = bpf_probe_read_kernel_str(text + at, NAME_BYTES, part.name);
 				if (n > 0)
 					*counter = at + n;
 				return ANONYMOUS;
 			}
 			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 			mount = above;
+			root = BPF_CORE_READ(mount, mnt.mnt_root);
 			continue;
 		}
 		__u32 used = used_bytes(counter);
 
 		if (used > room)
 			return TOO_LONG;
-		n = bpf_probe_read_kernel_str(text + used, NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
+		n = bpf_probe_read_kernel_str(text + used, NAME_BYTES, part.name);
 		if (n <= 0)
 			return UNREADABLE;
 		*counter = used + n;
-		dentry = parent;
+		dentry = part.parent;
 	}
 	return TOO_DEEP;
 }

@@ -168,6 +168,7 @@ enum file_flags {
 	FILE_UNREADABLE = 8, /* a name could not be read from the process */
 	FILE_DIR_KNOWN = 16,
 	FILE_NEW_DIR_KNOWN = 32,
+	FILE_CUT = 64, /* the beginning of a path is missing: it is too deep */
 };
 
 /* A call on a file by name or descriptor, when it returned. */

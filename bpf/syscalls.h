@@ -37,12 +37,17 @@ struct call_arguments {
 
 static __always_inline void read_arguments(__u64 regs, struct call_arguments *to)
 {
-	to->a[0] = BPF_PROBE_READ_REGS(regs, di);
-	to->a[1] = BPF_PROBE_READ_REGS(regs, si);
-	to->a[2] = BPF_PROBE_READ_REGS(regs, dx);
-	to->a[3] = BPF_PROBE_READ_REGS(regs, r10);
-	to->a[4] = BPF_PROBE_READ_REGS(regs, r8);
-	to->a[5] = BPF_PROBE_READ_REGS(regs, r9);
+	struct { /* the part of struct pt_regs that has them, at once */
+		unsigned long r10, r9, r8, ax, cx, dx, si, di;
+	} part;
+
+	bpf_probe_read_kernel(&part, sizeof(part), &((struct pt_regs *)regs)->r10);
+	to->a[0] = part.di;
+	to->a[1] = part.si;
+	to->a[2] = part.dx;
+	to->a[3] = part.r10;
+	to->a[4] = part.r8;
+	to->a[5] = part.r9;
 }
 
 /* arch/x86/entry/syscalls/syscall_64.tbl */

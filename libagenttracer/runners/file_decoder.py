@@ -31,7 +31,8 @@ _ACCESS = ("read", "write", "read_write", "read_write")
 _NOBODY = 0xFFFFFFFF  # (uid_t)-1: leave as it is
 _RESOLVED, _ANONYMOUS = int(FileFlag.RESOLVED), int(FileFlag.ANONYMOUS)
 _DIR_KNOWN, _NEW_DIR_KNOWN = int(FileFlag.DIR_KNOWN), int(FileFlag.NEW_DIR_KNOWN)
-_INCOMPLETE = int(FileFlag.TRUNCATED | FileFlag.UNREADABLE)
+_CUT = int(FileFlag.CUT)
+_INCOMPLETE = int(FileFlag.TRUNCATED | FileFlag.UNREADABLE | FileFlag.CUT)
 _NAMES = {int(call): call.name for call in Call}
 
 
@@ -50,6 +51,8 @@ def decode_file(record: Any, common: Any) -> Event:
     else:
         path, unresolved = _joined(text, record.name_bytes, record.dir_bytes, flags & _DIR_KNOWN)
         unresolved = unresolved or call in _FOLLOWING
+    if flags & _CUT:  # its beginning is missing: it must not look absolute
+        path, unresolved = path.removeprefix("/"), True
     head = (*common, path, record.result, _NAMES.get(call, str(call)))
     return _MAKERS[call](record, head, text, unresolved, bool(flags & _INCOMPLETE))
 
@@ -58,7 +61,9 @@ def decode_file_close(record: Any, common: Any) -> Event:
     """The event of a `FileCloseRecord`."""
     flags = record.file_flags
     path = path_of(record.text.tobytes(), anonymous=bool(flags & _ANONYMOUS))
-    known = bool(flags & _RESOLVED)
+    known = not flags & _CUT
+    if not known:
+        path = path.removeprefix("/")
     return FileClose(
         *(*common, path, 0, "close", record.fd, record.bytes_read, record.bytes_written, not known, not known)
     )

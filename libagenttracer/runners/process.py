@@ -21,6 +21,7 @@ __all__ = ["DEFAULT_WINDOW_S", "ProcessRunner", "trace_process"]
 
 DEFAULT_RING_BYTES = 64 << 20
 DEFAULT_WINDOW_S = 5.0
+DEFAULT_DRAIN_MS = 100.0  # each look at the ring disturbs what is traced: docs/performance.md
 _TICK_MARGIN_NS = 50_000_000  # a record that was begun this long ago is in the ring by now
 _MODES = (0, 1, 2)
 
@@ -65,7 +66,7 @@ class ProcessRunner(Runner):
         user: str | None = None,
         ring_bytes: int = DEFAULT_RING_BYTES,
         max_processes: int = DEFAULT_MAX_PROCESSES,
-        drain_ms: float = 10.0,
+        drain_ms: float = DEFAULT_DRAIN_MS,
     ) -> None:
         super().__init__(drain_ms=drain_ms)
         if mode not in _MODES:

@@ -156,6 +156,7 @@ class FileFlag(IntFlag):
     UNREADABLE = 8
     DIR_KNOWN = 16
     NEW_DIR_KNOWN = 32
+    CUT = 64
 
 
 class NetFlag(IntFlag):

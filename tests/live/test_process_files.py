@@ -158,7 +158,7 @@ def test_name_that_is_no_utf_8(tmp_path: Path) -> None:
 
 def test_very_deep_path_says_that_it_is_cut(tmp_path: Path) -> None:
     code = (
-        "import os\nfor i in range(120):\n  os.mkdir(f'd{i}' + 'x' * 60); os.chdir(f'd{i}' + 'x' * 60)\n"
+        "import os\nfor i in range(150):\n  os.mkdir(f'd{i}' + 'x' * 60); os.chdir(f'd{i}' + 'x' * 60)\n"
         "os.close(os.open('bottom', os.O_CREAT))"
     )
     found = record([*PYTHON, "-c", code], tmp_path / "t.jsonl", *EACH, cwd=tmp_path).complete()
