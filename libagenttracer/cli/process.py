@@ -73,8 +73,8 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
     help="How many processes are remembered.",
 )  # fmt: skip
 @click.option(
-    "--nice", type=click.IntRange(-20, 19), default=-10, show_default=True,
-    help="The tracer's own scheduling priority, where that is permitted: it has to keep up.",
+    "--nice", type=click.IntRange(-20, 19), default=0, show_default=True,
+    help="The tracer's own scheduling priority: lower numbers keep up better, and disturb more.",
 )  # fmt: skip
 @click.option("--as", "user", metavar="USER", help="Run COMMAND as this user (under sudo: who called it).")
 @click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")

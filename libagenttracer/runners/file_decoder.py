@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -42,18 +43,18 @@ def decode_file(record: Any, common: Any) -> Event:
     Args:
         common: the fields of `ProcessEvent`, in order.
     """
-    call = record.call
-    flags = record.file_flags
+    # by position, as in the layout: it runs for every call
+    *_, result, _, call, flags, name_bytes, dir_bytes, _ = record._values
     text = record.text.tobytes()
     if flags & _RESOLVED:
         path = path_of(text, anonymous=bool(flags & _ANONYMOUS))
         unresolved = False
     else:
-        path, unresolved = _joined(text, record.name_bytes, record.dir_bytes, flags & _DIR_KNOWN)
+        path, unresolved = _joined(text, name_bytes, dir_bytes, flags & _DIR_KNOWN)
         unresolved = unresolved or call in _FOLLOWING
     if flags & _CUT:  # its beginning is missing: it must not look absolute
         path, unresolved = path.removeprefix("/"), True
-    head = (*common, path, record.result, _NAMES.get(call, str(call)))
+    head = (*common, path, result, _NAMES.get(call, str(call)))
     return _MAKERS[call](record, head, text, unresolved, bool(flags & _INCOMPLETE))
 
 
@@ -69,6 +70,7 @@ def decode_file_close(record: Any, common: Any) -> Event:
     )
 
 
+@functools.lru_cache(maxsize=8192)  # the same files are used again and again
 def _joined(text: bytes, name_bytes: int, dir_bytes: int, known: int, begin: int = 0) -> tuple[str, bool]:
     """A name as it was given, behind its directory; and whether the kernel may have understood another path.
 

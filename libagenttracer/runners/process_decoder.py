@@ -261,8 +261,23 @@ class ProcessDecoder:
 
     def _on_file(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = FileRecord.unpack_from(view, offset, length)
-        process = self.table.get(record.tgid, record.start_ns)
-        events.append(decode_file(record, self._common(record, process, at)))
+        tgid, time_ns, start_ns, tid, uid, *_ = record._values  # by position: it runs for every call
+        process = self.table.get(tgid, start_ns)
+        self._last_ns = time_ns
+        common = (
+            self._identity.record_id(at),
+            time_ns + self._identity.epoch_offset_ns,
+            "process",
+            tgid,
+            tid,
+            process.ppid,
+            uid,
+            process.comm,
+            process.process_id,
+            process.exec_id,
+            process.parent_process_id,
+        )
+        events.append(decode_file(record, common))
 
     def _on_file_close(
         self, view: memoryview, offset: int, length: int, at: int, events: list[Event]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from enum import IntEnum, IntFlag
 
 from construct import Bytes, Int16ul, Int32sl, Int32ul, Int64ul, Padding, Struct, this
@@ -376,7 +376,7 @@ ForkRecord = record_class(fork_record, "ForkRecord")
 ExitRecord = record_class(exit_record, "ExitRecord")
 SignalRecord = record_class(signal_record, "SignalRecord")
 ShellLineRecord = record_class(shell_line_record, "ShellLineRecord")
-FileRecord = record_class(file_record, "FileRecord")
+FileRecord = record_class(file_record, "FileRecord", lazy=["kind", "gid", "new_name_bytes", "new_dir_bytes"])
 FileCloseRecord = record_class(file_close_record, "FileCloseRecord")
 NetRecord = record_class(net_record, "NetRecord")
 SslDataRecord = record_class(
@@ -390,6 +390,7 @@ ConnectionKey = record_class(connection_key, "ConnectionKey")
 Connection = record_class(connection, "Connection")
 
 
+@functools.lru_cache(maxsize=8192)  # the same files are used again and again
 def path_of(components: bytes, *, anonymous: bool = False) -> str:
     """The path that a record has as components, the last one first, each ended by NUL.
 
@@ -398,11 +399,11 @@ def path_of(components: bytes, *, anonymous: bool = False) -> str:
     """
     parts = components.split(b"\0")[:-1]
     if anonymous:
-        return os.fsdecode(parts[0]) if parts else ""
+        return parts[0].decode(errors="surrogateescape") if parts else ""
     parts.reverse()
-    return os.fsdecode(b"/" + b"/".join(parts))
+    return (b"/" + b"/".join(parts)).decode(errors="surrogateescape")
 
 
 def comm_of(field: bytes) -> str:
     """A comm; older kernels leave rests behind its NUL."""
-    return os.fsdecode(field.split(b"\0", 1)[0])
+    return field.split(b"\0", 1)[0].decode(errors="surrogateescape")
