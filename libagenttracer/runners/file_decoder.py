@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import LayoutError
 from ..events import (
     Event,
     FileChmod,
@@ -54,8 +55,11 @@ def decode_file(record: Any, common: Any) -> Event:
         unresolved = unresolved or call in _FOLLOWING
     if flags & _CUT:  # its beginning is missing: it must not look absolute
         path, unresolved = path.removeprefix("/"), True
-    head = (*common, path, result, _NAMES.get(call, str(call)))
-    return _MAKERS[call](record, head, text, unresolved, bool(flags & _INCOMPLETE))
+    maker = _MAKERS.get(call)
+    if maker is None:
+        raise LayoutError(f"a record of a call on a file has the number {call}")
+    head = (*common, path, result, _NAMES[call])
+    return maker(record, head, text, unresolved, bool(flags & _INCOMPLETE))
 
 
 def decode_file_close(record: Any, common: Any) -> Event:

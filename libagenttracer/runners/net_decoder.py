@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Collection
 from typing import Any
 
+from ..errors import LayoutError
 from ..events import DnsQuery, Event, NetAccept, NetBind, NetClose, NetConnect, NetListen, NetSend
 from .records import Call, NetFlag
 
@@ -74,7 +75,9 @@ def decode_net(record: Any, common: Any, wanted: Collection[str], next_id: Calla
         return [NetBind(*fields)]
     if call == Call.listen:
         return [NetListen(*fields)]
-    return [NetAccept(*fields)]
+    if call in (Call.accept, Call.accept4):
+        return [NetAccept(*fields)]
+    raise LayoutError(f"a record of a socket has the call number {call}")
 
 
 def dns_questions(payload: bytes) -> list[tuple[str, str]]:

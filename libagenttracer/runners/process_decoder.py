@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from ..errors import LayoutError
 from ..events import Event, Loss, ProcessExec, ProcessExit, ProcessFork, ShellLine, SignalSend
 from .file_decoder import FILE_EVENTS, decode_file, decode_file_close
 from .identity import TracerIdentity
@@ -40,6 +41,7 @@ CATEGORIES = (*DEFAULT_CATEGORIES, "io")
 _HEADER_BYTES = 8  # the ring's own, in front of each record
 _MAX_PENDING_ARGS = 4096
 _PAGE_BYTES = 4096
+_SIGNAL_CALLS = {int(call): call.name for call in Call if Call.kill <= call <= Call.rt_tgsigqueueinfo}
 # what a lost record would have become
 _KIND_EVENTS: dict[int, str] = {
     RecordKind.FORK: "process_fork",
@@ -106,7 +108,10 @@ class ProcessDecoder:
         handlers, mask = self._handlers, self._mask
         for offset, length in spans:
             at = position + ((offset - _HEADER_BYTES - position) & mask)
-            handlers[view[offset]](view, offset, length, at, events)
+            handler = handlers.get(view[offset]) if length else None
+            if handler is None:
+                raise LayoutError(f"a record of kind {view[offset] if length else None} is none of a process")
+            handler(view, offset, length, at, events)
             self.records += 1
         return events
 
@@ -249,9 +254,10 @@ class ProcessDecoder:
         record = SignalRecord.unpack_from(view, offset, length)
         process = self.table.get(record.tgid, record.start_ns)
         common = self._common(record, process, at)
-        events.append(
-            SignalSend(*(*common, record.target, record.signal, record.result, Call(record.call).name))
-        )
+        name = _SIGNAL_CALLS.get(record.call)
+        if name is None:
+            raise LayoutError(f"a record of a signal has the call number {record.call}")
+        events.append(SignalSend(*(*common, record.target, record.signal, record.result, name)))
 
     def _on_line(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = ShellLineRecord.unpack_from(view, offset, length)
