@@ -106,6 +106,8 @@ def summary(stats: Stats, seconds: float, *, tls: bool) -> str:
         f"{cause} {count.records}" + (f" ({count.bytes} bytes)" if tls or count.bytes else "")
         for cause, count in stats.lost.items()
     )
+    if stats.missed_runs:  # whether of a process that is wanted, nobody can say
+        lost += f"{', ' if lost else ''}not_run {sum(stats.missed_runs.values())}"
     plaintext = f", {stats.payload_bytes} bytes of plaintext" if tls else ""
     lines = [f"{stats.events} events{plaintext} in {seconds:.1f} s; lost: {lost or 'nothing'}"]
     if "ring_full" in stats.lost:

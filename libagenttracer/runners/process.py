@@ -134,7 +134,7 @@ class ProcessRunner(Runner):
         if not drained:
             return []
         losses = reader.losses()
-        found = self._decoder.settle(losses, reader.lost_kinds())
+        found = self._decoder.settle(losses, reader.lost_kinds()) + self._decoder.not_run(self._missed_runs())
         shown = [event for loss in found for event in self._chain.feed(loss)]
         lost = sum(count.records for count in losses.values())
         if lost > self._lost_before:  # the end of a process may be among them
@@ -172,6 +172,11 @@ class ProcessRunner(Runner):
         assert self._source is not None
         return bool(self._source.matched_pids())
 
+    def _missed_runs(self) -> dict[str, int]:
+        assert self._source is not None
+        programs = self._source.program_stats().items()
+        return {name: stats.recursion_misses for name, stats in programs if stats.recursion_misses}
+
     def _stats(self, reader: RingReader) -> Stats:
         assert self._source is not None
         assert self._decoder is not None
@@ -185,11 +190,7 @@ class ProcessRunner(Runner):
             records=self._decoder.records,
             events=self._events,
             lost={cause.name.lower(): count for cause, count in reader.losses().items() if count.records},
-            missed_runs={
-                name: stats.recursion_misses
-                for name, stats in self._source.program_stats().items()
-                if stats.recursion_misses
-            },
+            missed_runs=self._missed_runs(),
             notes=notes,
         )
 

@@ -83,6 +83,7 @@ class ProcessDecoder:
         self.records = 0
         self._args: dict[tuple[int, int], bytearray | None] = {}  # None: a part is missing
         self._told: dict[tuple[LossCause, str | None], list[int]] = {}
+        self._told_missed: dict[str, int] = {}
         self._last_ns = 0
         self._handlers: dict[int, Callable[[memoryview, int, int, int, list[Event]], None]] = {
             RecordKind.PROCESS: self._on_process,
@@ -132,6 +133,23 @@ class ProcessDecoder:
             # of those that did not fit, the rest are records that only name a process
             records = max(0, loss.records - named) if cause is LossCause.RING_FULL else loss.records
             self._tell(cause, None, LossCount(records, loss.bytes), events)
+        return events
+
+    def not_run(self, missed: dict[str, int]) -> list[Event]:
+        """Tells of programs that the kernel did not run, since they were running already on that CPU.
+
+        Args:
+            missed: by program; of all processes, also of those that nobody asked for.
+        """
+        events: list[Event] = []
+        for program, count in missed.items():
+            more = count - self._told_missed.get(program, 0)
+            if more > 0:
+                self._told_missed[program] = count
+                now_ns = self._last_ns + self._identity.epoch_offset_ns
+                events.append(
+                    Loss(self._identity.next_id(), now_ns, "process", "not_run", more, 0, kind=program)
+                )
         return events
 
     def _tell(self, cause: LossCause, kind: str | None, count: LossCount, events: list[Event]) -> None:

@@ -126,6 +126,10 @@ class ProcessSource:
             programs["net"] |= {"connect_done", "net_end", "socket_sent", "socket_received"}
             if self._single_calls:
                 programs["net"].add("net_close")
+            else:
+                self.notes.append(
+                    "sockets that are closed before their process ends are not told: it needs tracefs"
+                )
         missing = {name for name, point in _OPTIONAL.items() if not has_btf_name(f"btf_trace_{point}")}
         if missing & {"socket_sent", "socket_received"} and "net" in programs:
             self.notes.append("bytes of sockets are unknown: the kernel has no sock_send_length (Linux 6.3)")

@@ -1,39 +1,33 @@
-"""The job of the guests: traces TLS with the installed wheel, in the ways that there are to choose processes.
+"""The job of the guests: traces TLS and processes with the installed wheel, in each way to choose processes.
 
 It runs unfiltered too, so never outside a guest.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from in_guest_common import TRACER, Failure, end_tracer, expect, log_of, start_tracer
+from in_guest_process import CHECKS
+
 from tests.workloads import clients
 from tests.workloads.recording import Conversation, conversations
 from tests.workloads.server import Connection, LocalServer
 
 RESULTS = Path(os.environ["RESULTS"])
-TRACER = [sys.executable, "-m", "libagenttracer", "ssl", "-v", "--format", "json"]
+SSL = ["ssl", "-v", "--format", "json"]
 BODY = json.dumps(
     {"model": "local", "stream": True, "messages": [{"role": "user", "content": "Which kernel — ü?"}]},
     ensure_ascii=False,
 ).encode()
-
-
-class Failure(Exception):
-    """A trace is not what it should be."""
-
-
-def expect(what: str, seen: object, wanted: object) -> None:
-    if seen != wanted:
-        raise Failure(f"{what}: {seen!r}, not {wanted!r}")
 
 
 def expect_client(one: Conversation, log: Connection, pid: int | None, comm: str) -> None:
@@ -57,9 +51,9 @@ def trace_command(server: LocalServer, recording: Path) -> None:
     """`-- COMMAND`: one that first is a shell and then becomes curl."""
     client = clients.curl(f"{server.url}/v1/chat/completions", server.ca_path, BODY)
     shell = ["sh", "-c", 'echo $$ >pid; exec "$@"', "sh", *client.argv]
-    with recording.with_suffix(".log").open("wb") as log:
+    with log_of(recording).open("wb") as log:
         subprocess.run(
-            [*TRACER, "-o", str(recording), "--", *shell],
+            [*TRACER, *SSL, "-o", str(recording), "--", *shell],
             input=client.stdin,
             env={**os.environ, **client.env},
             stdout=log,
@@ -73,31 +67,13 @@ def trace_command(server: LocalServer, recording: Path) -> None:
     expect_client(one, server.log[-1], int(Path("pid").read_text()), "curl")
 
 
-def start_tracer(recording: Path, *options: str) -> subprocess.Popen[bytes]:
-    """A tracer that has attached its probes."""
-    log = recording.with_suffix(".log")
-    with log.open("wb") as file:
-        tracer = subprocess.Popen([*TRACER, "-o", str(recording), *options], stderr=file)
-    end = time.monotonic() + 60
-    while b"Ctrl-C" not in log.read_bytes():
-        if tracer.poll() is not None or time.monotonic() > end:
-            raise Failure(f"the tracer did not start; it exited with {tracer.poll()}")
-        time.sleep(0.1)
-    return tracer
-
-
-def end_tracer(tracer: subprocess.Popen[bytes]) -> None:
-    tracer.send_signal(signal.SIGINT)
-    expect("the tracer's exit status", tracer.wait(60), 0)
-
-
 def trace_pid(server: LocalServer, recording: Path) -> None:
     """`-p PID`: a process that runs already. Python reads with SSL_read_ex."""
     client = clients.http_client(f"{server.url}/v1/chat/completions", server.ca_path, BODY)
     process = subprocess.Popen(
         client.argv, env={**os.environ, **client.env}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
-    tracer = start_tracer(recording, "-p", str(process.pid))
+    tracer = start_tracer([*SSL, "-p", str(process.pid)], recording)
     process.communicate(client.stdin, timeout=120)
     end_tracer(tracer)
     server.wait_closed()
@@ -109,7 +85,7 @@ def trace_everything(server: LocalServer, recording: Path) -> None:
     """No filter: both ends of each connection are seen, the server's in this process."""
     url = f"{server.url}/v1/chat/completions"
     before = len(server.log)
-    tracer = start_tracer(recording)
+    tracer = start_tracer(SSL, recording)
     clients.curl(url, server.ca_path, BODY).run()
     clients.s_client(url, server.ca_path, BODY).run()
     server.wait_closed()
@@ -127,21 +103,24 @@ def trace_everything(server: LocalServer, recording: Path) -> None:
 
 def main() -> int:
     print(f"kernel {platform.release()}, Python {platform.python_version()}", flush=True)
-    checks: list[Callable[[LocalServer, Path], None]] = [trace_command, trace_pid, trace_everything]
     failed = 0
     with LocalServer() as server:
-        for check in checks:
-            recording = RESULTS / f"{check.__name__}.jsonl"
+        checks: dict[str, Callable[[Path], None]] = {
+            check.__name__: functools.partial(check, server)
+            for check in (trace_command, trace_pid, trace_everything)
+        }
+        for name, check in (checks | CHECKS).items():
+            recording = RESULTS / f"{name}.jsonl"
             begin = time.monotonic()
             try:
-                check(server, recording)
+                check(recording)
                 verdict = "ok"
-            except (Failure, subprocess.SubprocessError, OSError, ValueError) as problem:
+            except (Failure, subprocess.SubprocessError, OSError, LookupError, ValueError) as problem:
                 failed += 1
-                log = recording.with_suffix(".log")
+                log = log_of(recording)
                 text = log.read_text(errors="replace") if log.exists() else ""
                 verdict = f"FAILED: {problem!r}\n{text}"
-            print(f"{check.__name__} {time.monotonic() - begin:.0f} s: {verdict}", flush=True)
+            print(f"{name} {time.monotonic() - begin:.0f} s: {verdict}", flush=True)
     return 1 if failed else 0
 
 

@@ -33,7 +33,8 @@ def main() -> int:
     (wheel,) = (ROOT / "dist").glob("*_x86_64.whl")
     install(wheel, job / "site")
     shutil.copytree(ROOT / "tests" / "workloads", job / "tests" / "workloads")
-    shutil.copy(HERE / "in_guest.py", job)
+    for module in HERE.glob("in_guest*.py"):
+        shutil.copy(module, job)
     (job / "run.sh").write_text("PYTHONPATH=site exec python3 in_guest.py\n")
     command = [sys.executable, str(HERE / "run.py"), "--job", str(job), *sys.argv[1:]]
     return subprocess.run(command, check=False).returncode
