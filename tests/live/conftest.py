@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from libagenttracer.system.kernel import has_tracefs
 
 from ..workloads.bundled_openssl import compile_tls_pair
 from ..workloads.server import LocalServer
@@ -27,3 +30,10 @@ def tls_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server() -> Iterator[LocalServer]:
     with LocalServer() as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracefs() -> None:
+    """Tracepoints of single system calls need it; most systems mount it when they start."""
+    if not has_tracefs():
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"], check=True)
