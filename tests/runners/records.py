@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -10,11 +11,21 @@ from libagenttracer.events import Event, Loss, SslData
 from libagenttracer.runners.identity import TracerIdentity
 from libagenttracer.runners.interface import ConnectionTotals, LibraryTable, LossCount
 from libagenttracer.runners.records import (
+    Call,
+    FileFlag,
     LossCause,
     RecordKind,
     SslFlag,
     SslFunction,
+    exec_args_record,
+    exit_record,
+    file_close_record,
+    file_record,
+    fork_record,
+    net_record,
     process_record,
+    shell_line_record,
+    signal_record,
     ssl_data_record,
     ssl_handshake_record,
     ssl_sendfile_record,
@@ -24,13 +35,23 @@ from libagenttracer.runners.ssl_decoder import SslDecoder
 __all__ = [
     "RING_BYTES",
     "Bench",
+    "become",
+    "close_file",
+    "components",
     "data",
+    "end",
+    "exec_args",
+    "file",
+    "fork",
     "handshake",
     "losses",
+    "net",
     "only_data",
     "only_losses",
     "process",
     "sendfile",
+    "shell_line",
+    "signal",
     "totals",
 ]
 
@@ -70,6 +91,180 @@ def process(comm: bytes = b"python", path: str = "/usr/bin/python3", **changes: 
         }
     )
     return raw + b"\xaa" * 50
+
+
+def components(path: str) -> bytes:
+    """A path as the kernel walks it: the last component first, each ended by NUL."""
+    return b"".join(os.fsencode(part) + b"\0" for part in reversed(path.split("/")) if part)
+
+
+def fork(child_tgid: int, child_start_ns: int, **changes: int) -> bytes:
+    """The process (of the header) has made another one, and is its parent unless `changes` say otherwise."""
+    top = header(RecordKind.FORK, **changes)
+    fields = {"parent_start_ns": top["start_ns"], "ppid": top["tgid"]}
+    fields.update({name: changes[name] for name in changes if name in fields})
+    raw: bytes = fork_record.build(
+        {"header": top, "child_start_ns": child_start_ns, "child_tgid": child_tgid, **fields}
+    )
+    return raw
+
+
+def exec_args(payload: bytes, offset: int = 0, **changes: int) -> bytes:
+    """A part of the arguments of the exec that follows."""
+    raw: bytes = exec_args_record.build(
+        {
+            "header": header(RecordKind.EXEC_ARGS, **changes),
+            "offset": offset,
+            "data_bytes": len(payload),
+            "payload": payload,
+        }
+    )
+    return raw + b"\xaa" * 21
+
+
+def become(
+    filename: bytes = b"/bin/true",
+    exe: str = "/usr/bin/true",
+    cwd: str = "/home/user",
+    comm: bytes = b"true",
+    **changes: int,
+) -> bytes:
+    """The record of an exec; `args_bytes` of `changes` says how long the arguments are."""
+    text = components(exe) + components(cwd) + filename + b"\0"
+    fields = {
+        "parent_start_ns": 1, "exec_count": 4, "cgroup_id": 9, "ppid": 42, "gid": 1001, "flags": 0,
+        "namespace_pid": 1, "args_bytes": 0, "exe_bytes": len(components(exe)),
+        "cwd_bytes": len(components(cwd)), "text_bytes": len(text),
+    }  # fmt: skip
+    fields.update({name: changes[name] for name in changes if name in fields})
+    raw: bytes = process_record.build(
+        {"header": header(RecordKind.EXEC, **changes), **fields, "comm": comm.ljust(16, b"\0"), "text": text}
+    )
+    return raw + b"\xaa" * 50
+
+
+def end(status: int = 0, **changes: int) -> bytes:
+    """The record of a process's end; `status` as for waitpid()."""
+    fields = {"user_ns": 0, "system_ns": 0, "runtime_ns": 0, "max_rss_pages": 0}
+    fields.update({name: changes[name] for name in changes if name in fields})
+    raw: bytes = exit_record.build({"header": header(RecordKind.EXIT, **changes), **fields, "status": status})
+    return raw
+
+
+def signal(target: int, number: int, result: int = 0, call: int = Call.kill, **changes: int) -> bytes:
+    """A signal that was sent."""
+    raw: bytes = signal_record.build(
+        {
+            "header": header(RecordKind.SIGNAL, **changes),
+            "target": target,
+            "signal": number,
+            "result": result,
+            "call": call,
+        }
+    )
+    return raw
+
+
+def shell_line(line: bytes, flags: int = 0, **changes: int) -> bytes:
+    """A line that was entered in a shell."""
+    top = header(RecordKind.SHELL_LINE, **changes)
+    raw: bytes = shell_line_record.build(
+        {"header": top, "flags": flags, "data_bytes": len(line), "payload": line}
+    )
+    return raw + b"\0" * 40
+
+
+def file(
+    call: int,
+    name: bytes | None = None,
+    directory: str | None = None,
+    new_name: bytes | None = None,
+    new_directory: str | None = None,
+    *,
+    resolved: str | None = None,
+    **changes: int,
+) -> bytes:
+    """A call on a file.
+
+    Args:
+        call: which.
+        name, new_name: as given to the call, without NUL.
+        directory, new_directory: what they are relative to, if the kernel could tell.
+        resolved: the path of the file itself; then there is no name.
+        changes: other fields; `file_flags` are added to those that follow from the above.
+    """
+    parts = [b"", b"", b"", b""]
+    flags = 0
+    if resolved is not None:
+        parts[1] = components(resolved)
+        flags |= FileFlag.RESOLVED
+    pairs = ((0, name, directory, FileFlag.DIR_KNOWN), (2, new_name, new_directory, FileFlag.NEW_DIR_KNOWN))
+    for at, given, where, known in pairs:
+        if given is not None:
+            parts[at] = given + b"\0"
+        if where is not None:
+            parts[at + 1] = components(where)
+            flags |= known
+    text = b"".join(parts)
+    fields = {
+        "flags": 0, "mode": 0, "gid": 0, "result": 0, "fd": -1,
+        "name_bytes": len(parts[0]), "dir_bytes": len(parts[1]),
+        "new_name_bytes": len(parts[2]), "new_dir_bytes": len(parts[3]),
+    }  # fmt: skip
+    fields.update({name: changes[name] for name in changes if name in fields})
+    raw: bytes = file_record.build(
+        {
+            "header": header(RecordKind.FILE, **changes),
+            **fields,
+            "call": call,
+            "file_flags": flags | changes.get("file_flags", 0),
+            "text_bytes": len(text),
+            "text": text,
+        }
+    )
+    return raw + b"\xaa" * 60
+
+
+def close_file(path: str | None, fd: int = 3, file_flags: int = FileFlag.RESOLVED, **changes: int) -> bytes:
+    """A file was closed; what went through it."""
+    fields = {"bytes_read": 0, "bytes_written": 0}
+    fields.update({name: changes[name] for name in changes if name in fields})
+    text = components(path) if path else b""
+    raw: bytes = file_close_record.build(
+        {
+            "header": header(RecordKind.FILE_CLOSE, **changes),
+            **fields,
+            "fd": fd,
+            "file_flags": file_flags,
+            "text_bytes": len(text),
+            "text": text,
+        }
+    )
+    return raw + b"\xaa" * 60
+
+
+def net(
+    call: int, family: int, *, local: bytes = b"", remote: bytes = b"", payload: bytes = b"", **changes: int
+) -> bytes:
+    """A call on a socket; the addresses are raw."""
+    fields = {
+        "bytes_sent": 0, "bytes_received": 0, "result": 0, "fd": 7, "flags": 0, "type": 1, "protocol": 0,
+        "local_port": 0, "remote_port": 0, "local_bytes": len(local), "remote_bytes": len(remote),
+        "data_bytes": 0, "payload_bytes": len(payload),
+    }  # fmt: skip
+    fields.update({name: changes[name] for name in changes if name in fields})
+    raw: bytes = net_record.build(
+        {
+            "header": header(RecordKind.NET, **changes),
+            **fields,
+            "call": call,
+            "family": family,
+            "local_address": local.ljust(110, b"\xaa"),
+            "remote_address": remote.ljust(110, b"\xaa"),
+            "payload": payload,
+        }
+    )
+    return raw + b"\xaa" * 16
 
 
 def data(

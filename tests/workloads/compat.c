@@ -1,11 +1,13 @@
 /*
- * A 32-bit program without libc (gcc -m32 -nostdlib -static): opens /etc/passwd twice, by open and by openat,
- * makes and removes a folder, and exits with 7; with 1 if the files could not be opened.
+ * A 32-bit program without libc (gcc -m32 -nostdlib -static): opens its first argument twice, by open and by
+ * openat; makes a symbolic link named by its second, reads and removes it. Exits with 7, or 1 if something
+ * failed. Of its calls some have numbers that are those of other calls on files in 64-bit programs.
  */
 #define NR_EXIT 1
 #define NR_OPEN 5
-#define NR_MKDIR 39
-#define NR_RMDIR 40
+#define NR_UNLINK 10
+#define NR_SYMLINK 83  /* mkdir */
+#define NR_READLINK 85 /* creat */
 #define NR_OPENAT 295
 #define AT_FDCWD -100
 
@@ -17,15 +19,21 @@ static long call(long number, long a, long b, long c)
 	return result;
 }
 
-void _start(void)
+/* The stack as the kernel gives it: how many arguments, the program's name, the arguments. */
+__attribute__((noreturn, used)) static void run(long *stack)
 {
-	static const char path[] = "/etc/passwd", folder[] = "compat-folder";
-	long one = call(NR_OPEN, (long)path, 0, 0);
-	long two = call(NR_OPENAT, AT_FDCWD, (long)path, 0);
-	long made = call(NR_MKDIR, (long)folder, 0700, 0);
-	long removed = call(NR_RMDIR, (long)folder, 0, 0);
+	long path = stack[2], link = stack[3];
+	char text[16];
+	int failed = stack[0] != 3;
 
-	call(NR_EXIT, one < 0 || two < 0 || made || removed ? 1 : 7, 0, 0);
+	failed |= call(NR_OPEN, path, 0, 0) < 0;
+	failed |= call(NR_OPENAT, AT_FDCWD, path, 0) < 0;
+	failed |= call(NR_SYMLINK, path, link, 0) != 0;
+	failed |= call(NR_READLINK, link, (long)text, sizeof(text)) <= 0;
+	failed |= call(NR_UNLINK, link, 0, 0) != 0;
+	call(NR_EXIT, failed ? 1 : 7, 0, 0);
 	for (;;)
 		;
 }
+
+__asm__(".globl _start\n_start:\n\tmov %esp, %eax\n\tand $-16, %esp\n\tsub $12, %esp\n\tpush %eax\n\tcall run\n");
