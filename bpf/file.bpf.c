@@ -156,7 +156,7 @@ static __always_inline enum fit add_name(struct file_record *record, const __u32
 		return fit;
 	record->file_flags |= known;
 	if (fit != FITS)
-		record->file_flags |= FILE_CUT;
+		record->file_flags |= known == FILE_DIR_KNOWN ? FILE_CUT : FILE_NEW_CUT;
 	*dir_bytes = used_bytes(&record->text_bytes) - before;
 	return FITS;
 }
@@ -403,12 +403,12 @@ int io_end(__u64 *ctx)
 
 	if (BPF_CORE_READ(task, signal, live.counter) || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
 		return 0;
-	__u32 fds = BPF_CORE_READ(task, files, fdt, max_fds);
+	for (__u32 i = 0; i < MAX_FDS / 64; i++) {
+		__u64 open = open_fds(task, i);
 
-	for (__u32 fd = 0; fd < MAX_FDS; fd++) {
-		if (fd >= fds)
-			break;
-		close_file(fd);
+		for (__u32 bit = 0; bit < 64 && open >> bit; bit++)
+			if (open >> bit & 1)
+				close_file(i * 64 + bit);
 	}
 	return 0;
 }

@@ -150,6 +150,7 @@ struct file___before_6_13 {
 struct fdtable {
 	__u32 max_fds;
 	struct file **fd;
+	unsigned long *open_fds;
 };
 
 struct files_struct {

@@ -537,12 +537,12 @@ int net_end(__u64 *ctx)
 
 	if (BPF_CORE_READ(task, signal, live.counter) || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
 		return 0;
-	__u32 fds = BPF_CORE_READ(task, files, fdt, max_fds);
+	for (__u32 i = 0; i < MAX_FDS / 64; i++) {
+		__u64 open = open_fds(task, i);
 
-	for (__u32 fd = 0; fd < MAX_FDS; fd++) {
-		if (fd >= fds)
-			break;
-		close_socket(fd);
+		for (__u32 bit = 0; bit < 64 && open >> bit; bit++)
+			if (open >> bit & 1)
+				close_socket(i * 64 + bit);
 	}
 	return 0;
 }
@@ -557,8 +557,8 @@ int net_uring(__u64 *ctx)
 	struct ring_control *control = get_ring_control();
 	__u64 start_ns;
 
-	/* include/uapi/linux/io_uring.h: SENDMSG, ACCEPT, CONNECT, SEND, BIND, LISTEN */
-	if (opcode != 9 && opcode != 13 && opcode != 16 && opcode != 26 && opcode != 56 && opcode != 57)
+	/* include/uapi/linux/io_uring.h: SENDMSG, ACCEPT, CONNECT, SEND, SEND_ZC, SENDMSG_ZC, BIND, LISTEN */
+	if (opcode != 9 && opcode != 13 && opcode != 16 && opcode != 26 && opcode != 47 && opcode != 48 && opcode != 56 && opcode != 57)
 		return 0;
 	if (control && current_matches(bpf_get_current_pid_tgid(), &start_ns))
 		count_loss(control, LOSS_IO_URING, 0);

@@ -123,6 +123,18 @@ static __always_inline struct file *file_of_fd(struct task_struct *task, __s32 f
 	return file;
 }
 
+/* Which of the 64 descriptors from 64 * index on are open, as bits. */
+static __always_inline __u64 open_fds(struct task_struct *task, __u32 index)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	__u64 word = 0;
+
+	if (!table || index * 64 >= BPF_CORE_READ(table, max_fds))
+		return 0;
+	bpf_probe_read_kernel(&word, sizeof(word), BPF_CORE_READ(table, open_fds) + index);
+	return word;
+}
+
 static __always_inline bool is_unlinked(struct dentry *dentry)
 {
 	return !BPF_CORE_READ(dentry, d_hash.pprev) && BPF_CORE_READ(dentry, d_parent) != dentry;

@@ -128,6 +128,7 @@ __noinline int send_args(__u32 offset)
 		return 0; /* the record of the exec says how many bytes there are */
 	fill_header(&record->header, RECORD_EXEC_ARGS, bpf_ktime_get_boot_ns(), bpf_get_current_pid_tgid(),
 		    BPF_CORE_READ(leader, start_boottime));
+	record->exec_count = BPF_CORE_READ(leader, self_exec_id);
 	record->offset = offset;
 	record->data_bytes = take;
 	if (fault) {

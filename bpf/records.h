@@ -75,6 +75,7 @@ struct process_record {
 /* A part of the arguments of the exec that follows. */
 struct exec_args_record {
 	struct record_header header;
+	__u64 exec_count; /* of which exec: that of process_record */
 	__u32 offset;
 	__u32 data_bytes;
 	__u8 payload[];
@@ -169,6 +170,7 @@ enum file_flags {
 	FILE_DIR_KNOWN = 16,
 	FILE_NEW_DIR_KNOWN = 32,
 	FILE_CUT = 64, /* the beginning of a path is missing: it is too deep */
+	FILE_NEW_CUT = 128,
 };
 
 /* A call on a file by name or descriptor, when it returned. */

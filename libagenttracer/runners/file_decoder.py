@@ -33,8 +33,9 @@ _ACCESS = ("read", "write", "read_write", "read_write")
 _NOBODY = 0xFFFFFFFF  # (uid_t)-1: leave as it is
 _RESOLVED, _ANONYMOUS = int(FileFlag.RESOLVED), int(FileFlag.ANONYMOUS)
 _DIR_KNOWN, _NEW_DIR_KNOWN = int(FileFlag.DIR_KNOWN), int(FileFlag.NEW_DIR_KNOWN)
-_CUT = int(FileFlag.CUT)
-_INCOMPLETE = int(FileFlag.TRUNCATED | FileFlag.UNREADABLE | FileFlag.CUT)
+_CUT, _NEW_CUT = int(FileFlag.CUT), int(FileFlag.NEW_CUT)
+_AT_SYMLINK_FOLLOW = 0x400
+_INCOMPLETE = int(FileFlag.TRUNCATED | FileFlag.UNREADABLE | FileFlag.CUT | FileFlag.NEW_CUT)
 _NAMES = {int(call): call.name for call in Call}
 
 
@@ -89,7 +90,7 @@ def _joined(text: bytes, name_bytes: int, dir_bytes: int, known: int, begin: int
     at = begin + name_bytes
     directory = path_of(text[at : at + dir_bytes])
     if not given:
-        return directory, False
+        return directory, True
     path = f"{directory if directory != '/' else ''}/{given}"
     return path, b"/" in name or name in (b".", b"..")
 
@@ -119,8 +120,13 @@ def _unlink(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bo
 
 def _new_path(record: Any, text: bytes) -> tuple[str, bool]:
     begin = record.name_bytes + record.dir_bytes
-    known = record.file_flags & _NEW_DIR_KNOWN
-    return _joined(text, record.new_name_bytes, record.new_dir_bytes, known, begin)
+    flags = record.file_flags
+    path, unresolved = _joined(
+        text, record.new_name_bytes, record.new_dir_bytes, flags & _NEW_DIR_KNOWN, begin
+    )
+    if flags & _NEW_CUT:
+        return path.removeprefix("/"), True
+    return path, unresolved
 
 
 def _rename(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
@@ -130,7 +136,8 @@ def _rename(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bo
 
 def _link(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:
     new_path, also = _new_path(record, text)
-    return FileLink(*(*head, new_path, False, unresolved or also, truncated))
+    unresolved = unresolved or also or bool(record.flags & _AT_SYMLINK_FOLLOW)
+    return FileLink(*(*head, new_path, False, unresolved, truncated))
 
 
 def _symlink(record: Any, head: Any, text: bytes, unresolved: bool, truncated: bool) -> Event:

@@ -88,6 +88,7 @@ class ProcessRunner(Runner):
         self._source: ProcessSource | None = None
         self._decoder: ProcessDecoder | None = None
         self._lost_before = 0
+        self._alive: frozenset[tuple[int, int]] | None = None  # after a loss, until the next look
 
     def _open(self) -> RingReader:
         filter_ = self.filter
@@ -139,7 +140,11 @@ class ProcessRunner(Runner):
         lost = sum(count.records for count in losses.values())
         if lost > self._lost_before:  # the end of a process may be among them
             self._lost_before = lost
-            self._decoder.table.keep_only(self._source.known_processes())
+            self._alive = self._source.known_processes()
+        elif self._alive is not None:
+            # a process that ended between these two looks was told of meanwhile
+            self._decoder.table.keep_only(self._alive | self._source.known_processes())
+            self._alive = None
         if final:
             return [*shown, *self._chain.flush()]
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _TICK_MARGIN_NS

@@ -81,7 +81,7 @@ class ProcessDecoder:
         self._wanted = frozenset(categories)
         self.table = ProcessTable(identity.boot, max_processes)
         self.records = 0
-        self._args: dict[tuple[int, int], bytearray | None] = {}  # None: a part is missing
+        self._args: dict[tuple[int, int], tuple[int, bytearray]] = {}  # with the number of the exec
         self._told: dict[tuple[LossCause, str | None], list[int]] = {}
         self._told_missed: dict[str, int] = {}
         self._last_ns = 0
@@ -203,18 +203,17 @@ class ProcessDecoder:
         if record.offset == 0:
             if len(self._args) >= _MAX_PENDING_ARGS:  # their execs were lost
                 self._args.clear()
-            self._args[key] = bytearray(record.payload)
+            self._args[key] = (record.exec_count, bytearray(record.payload))
             return
-        parts = self._args.get(key)
-        if parts is not None and len(parts) == record.offset:
-            parts += record.payload
-        else:
-            self._args.setdefault(key, None)
+        exec_count, parts = self._args.get(key, (0, bytearray()))
+        if exec_count == record.exec_count and len(parts) == record.offset:
+            parts += record.payload  # else a part is missing: what is there shows as truncated
 
     def _on_exec(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = ProcessRecord.unpack_from(view, offset, length)
         process = self.table.on_process(record)
-        given = bytes(self._args.pop((record.tgid, record.start_ns), None) or b"")
+        exec_count, parts = self._args.pop((record.tgid, record.start_ns), (0, bytearray()))
+        given = bytes(parts) if exec_count == record.exec_count else b""
         if "exec" not in self._wanted:
             return
         exe_end = record.exe_bytes
@@ -248,6 +247,7 @@ class ProcessDecoder:
         record = ExitRecord.unpack_from(view, offset, length)
         process = self.table.get(record.tgid, record.start_ns)
         self.table.on_exit(process)
+        self._args.pop((record.tgid, record.start_ns), None)
         if "exit" not in self._wanted:
             return
         status = record.status

@@ -157,6 +157,7 @@ class FileFlag(IntFlag):
     DIR_KNOWN = 16
     NEW_DIR_KNOWN = 32
     CUT = 64
+    NEW_CUT = 128
 
 
 class NetFlag(IntFlag):
@@ -214,6 +215,7 @@ process_record = Struct(
 
 exec_args_record = Struct(
     "header" / record_header,
+    "exec_count" / Int64ul,
     "offset" / Int32ul,
     "data_bytes" / Int32ul,
     "payload" / Bytes(this.data_bytes),

@@ -114,6 +114,7 @@ def exec_args(payload: bytes, offset: int = 0, **changes: int) -> bytes:
     raw: bytes = exec_args_record.build(
         {
             "header": header(RecordKind.EXEC_ARGS, **changes),
+            "exec_count": changes.get("exec_count", 4),
             "offset": offset,
             "data_bytes": len(payload),
             "payload": payload,
