@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import struct
@@ -23,12 +22,9 @@ from libagenttracer.binding import (
 from libagenttracer.errors import AttachError, BindingError, MissingCapability
 
 from ..conftest import Loader
-from ..support import Target, become_nobody, file_offsets, in_child
+from ..support import Target, become_nobody, file_offsets, in_child, with_tracefs
 
 pytestmark = pytest.mark.kernel
-
-CLONE_NEWNS = 0x20000
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
 
 
 @pytest.fixture
@@ -264,14 +260,6 @@ def test_tp_btf(item: Object) -> None:
         fork_once()
     fork_once()
     assert item.globals["btf_forks"] == 1
-
-
-def with_tracefs() -> None:
-    """Mounts tracefs for this (child) process alone."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.unshare(CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
-    assert libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
-    assert libc.mount(b"tracefs", b"/sys/kernel/tracing", b"tracefs", 0, None) == 0
 
 
 def test_tracepoint_by_category_and_name(bpf_bytes: Callable[[str], bytes]) -> None:

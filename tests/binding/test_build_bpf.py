@@ -144,7 +144,7 @@ def test_a_wrong_layout_is_reported(changed: Path, old: str, new: str, struct: s
     done = build(changed, "--check")
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if f"struct {struct}:" in line and said in line]
-    assert len(lines) == len(ARCHITECTURES), done.stderr
+    assert {line.split("/")[2] for line in lines} == set(ARCHITECTURES), done.stderr
     assert "Traceback" not in done.stderr
 
 

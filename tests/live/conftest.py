@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from libagenttracer.system.kernel import has_tracefs
-
+from ..support import with_tracefs
 from ..workloads.bundled_openssl import compile_tls_pair
 from ..workloads.server import LocalServer
 
@@ -35,5 +33,4 @@ def server() -> Iterator[LocalServer]:
 @pytest.fixture(scope="session", autouse=True)
 def tracefs() -> None:
     """Tracepoints of single system calls need it; most systems mount it when they start."""
-    if not has_tracefs():
-        subprocess.run(["mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"], check=True)
+    with_tracefs()
