@@ -15,7 +15,6 @@ KEEP_TYPE(file_close_record);
 #define O_CREAT 0100
 #define O_TMPFILE 020000000
 #define O_CREAT_FLAGS 01101 /* what creat() means: O_CREAT | O_WRONLY | O_TRUNC */
-#define MAX_FDS 1024	    /* that are looked at when a process ends */
 
 /* What a call said of a file. */
 struct call_on_file {
@@ -304,9 +303,6 @@ struct {
 	__type(value, struct open_file);
 } open_files SEC(".maps");
 
-#define S_IFMT 0170000
-#define S_IFREG 0100000
-
 SEC("tracepoint/syscalls/sys_exit_read")
 int io_exit(struct sys_exit_context *ctx)
 {
@@ -336,7 +332,7 @@ int io_exit(struct sys_exit_context *ctx)
 }
 
 /* Tells what went through a descriptor that is still open, and forgets it. */
-__noinline int close_file(__s32 fd)
+__noinline int close_file(__u32 fd)
 {
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -377,12 +373,6 @@ __noinline int close_file(__s32 fd)
 	return 0;
 }
 
-struct sys_enter_context {
-	__u64 common;
-	__s64 nr;
-	__u64 args[6];
-};
-
 SEC("tracepoint/syscalls/sys_enter_close")
 int io_close(struct sys_enter_context *ctx)
 {
@@ -398,18 +388,7 @@ int io_close(struct sys_enter_context *ctx)
 SEC("tp_btf/sched_process_exit")
 int io_end(__u64 *ctx)
 {
-	struct task_struct *task = (struct task_struct *)ctx[0];
-	__u64 start_ns;
-
-	if (BPF_CORE_READ(task, signal, live.counter) || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
-		return 0;
-	for (__u32 i = 0; i < MAX_FDS / 64; i++) {
-		__u64 open = open_fds(task, i);
-
-		for (__u32 bit = 0; bit < 64 && open >> bit; bit++)
-			if (open >> bit & 1)
-				close_file(i * 64 + bit);
-	}
+	close_all((struct task_struct *)ctx[0], close_file);
 	return 0;
 }
 
@@ -419,14 +398,17 @@ SEC("tp_btf/io_uring_submit_req")
 int file_uring(__u64 *ctx)
 {
 	struct io_kiocb *request = (struct io_kiocb *)ctx[0];
-	__u8 opcode = BPF_CORE_READ(request, opcode);
-	struct ring_control *control = get_ring_control();
-	__u64 start_ns;
 
-	/* include/uapi/linux/io_uring.h: OPENAT, OPENAT2; RENAMEAT to LINKAT; FTRUNCATE */
-	if (opcode != 18 && opcode != 28 && !(opcode >= 35 && opcode <= 39) && opcode != 55)
-		return 0;
-	if (control && current_matches(bpf_get_current_pid_tgid(), &start_ns))
-		count_loss(control, LOSS_IO_URING, 0);
+	switch (BPF_CORE_READ(request, opcode)) { /* include/uapi/linux/io_uring.h */
+	case 18: /* OPENAT */
+	case 28: /* OPENAT2 */
+	case 35: /* RENAMEAT */
+	case 36: /* UNLINKAT */
+	case 37: /* MKDIRAT */
+	case 38: /* SYMLINKAT */
+	case 39: /* LINKAT */
+	case 55: /* FTRUNCATE */
+		count_uring_call();
+	}
 	return 0;
 }

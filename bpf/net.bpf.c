@@ -21,13 +21,10 @@ KEEP_TYPE(net_record);
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
-#define S_IFMT 0170000
-#define S_IFSOCK 0140000
 #define DNS_PORT 53
 #define DNS_BYTES 512
 #define MAX_MESSAGES 8 /* of one sendmmsg */
 #define MAX_PARTS 4    /* of one message */
-#define MAX_FDS 1024   /* that are looked at when a process ends */
 
 const volatile bool show_net = true;
 const volatile bool show_dns = true;
@@ -509,12 +506,6 @@ __noinline int close_socket(__u32 fd)
 	return 0;
 }
 
-struct sys_enter_context {
-	__u64 common;
-	__s64 nr;
-	__u64 args[6];
-};
-
 SEC("tracepoint/syscalls/sys_enter_close")
 int net_close(struct sys_enter_context *ctx)
 {
@@ -532,18 +523,7 @@ int net_close(struct sys_enter_context *ctx)
 SEC("tp_btf/sched_process_exit")
 int net_end(__u64 *ctx)
 {
-	struct task_struct *task = (struct task_struct *)ctx[0];
-	__u64 start_ns;
-
-	if (BPF_CORE_READ(task, signal, live.counter) || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
-		return 0;
-	for (__u32 i = 0; i < MAX_FDS / 64; i++) {
-		__u64 open = open_fds(task, i);
-
-		for (__u32 bit = 0; bit < 64 && open >> bit; bit++)
-			if (open >> bit & 1)
-				close_socket(i * 64 + bit);
-	}
+	close_all((struct task_struct *)ctx[0], close_socket);
 	return 0;
 }
 
@@ -553,14 +533,17 @@ SEC("tp_btf/io_uring_submit_req")
 int net_uring(__u64 *ctx)
 {
 	struct io_kiocb *request = (struct io_kiocb *)ctx[0];
-	__u8 opcode = BPF_CORE_READ(request, opcode);
-	struct ring_control *control = get_ring_control();
-	__u64 start_ns;
 
-	/* include/uapi/linux/io_uring.h: SENDMSG, ACCEPT, CONNECT, SEND, SEND_ZC, SENDMSG_ZC, BIND, LISTEN */
-	if (opcode != 9 && opcode != 13 && opcode != 16 && opcode != 26 && opcode != 47 && opcode != 48 && opcode != 56 && opcode != 57)
-		return 0;
-	if (control && current_matches(bpf_get_current_pid_tgid(), &start_ns))
-		count_loss(control, LOSS_IO_URING, 0);
+	switch (BPF_CORE_READ(request, opcode)) { /* include/uapi/linux/io_uring.h */
+	case 9:	 /* SENDMSG */
+	case 13: /* ACCEPT */
+	case 16: /* CONNECT */
+	case 26: /* SEND */
+	case 47: /* SEND_ZC */
+	case 48: /* SENDMSG_ZC */
+	case 56: /* BIND */
+	case 57: /* LISTEN */
+		count_uring_call();
+	}
 	return 0;
 }

@@ -18,6 +18,12 @@ struct sys_exit_context { /* /sys/kernel/tracing/events/syscalls/sys_exit_NAME/f
 	__s64 result;
 };
 
+struct sys_enter_context { /* …/sys_enter_NAME/format */
+	__u64 common;
+	__s64 nr;
+	__u64 args[6];
+};
+
 struct call_arguments {
 	__u64 a[6];
 };
@@ -133,7 +139,6 @@ static __always_inline void read_arguments(__u64 regs, struct call_arguments *to
 static __always_inline enum call call_of_number(__s64 nr)
 {
 	switch (nr) {
-	case 33: return CALL_NONE;
 	case 34: return CALL_MKDIRAT;
 	case 35: return CALL_UNLINKAT;
 	case 36: return CALL_SYMLINKAT;
@@ -199,6 +204,39 @@ static __always_inline __u64 current_regs(void)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 	return (__u64)BPF_CORE_READ(task, stack) + THREAD_SIZE - KERNEL_REGS_BYTES;
+}
+
+/* --- what the programs of files and of sockets share ------------------------------------------- */
+
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFSOCK 0140000
+#define MAX_FDS 1024 /* that are looked at when a process ends */
+
+/* At the exit of a thread: if it is the last one of a process that matches, for each open descriptor. */
+static __always_inline void close_all(struct task_struct *task, int (*close)(__u32))
+{
+	__u64 start_ns;
+
+	if (BPF_CORE_READ(task, signal, live.counter) || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		return;
+	for (__u32 i = 0; i < MAX_FDS / 64; i++) {
+		__u64 open = open_fds(task, i);
+
+		for (__u32 bit = 0; bit < 64 && open >> bit; bit++)
+			if (open >> bit & 1)
+				close(i * 64 + bit);
+	}
+}
+
+/* A request to io_uring of a kind that would be told if it were a system call. */
+static __always_inline void count_uring_call(void)
+{
+	struct ring_control *control = get_ring_control();
+	__u64 start_ns;
+
+	if (control && current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		count_loss(control, LOSS_IO_URING, 0);
 }
 
 #endif

@@ -97,7 +97,10 @@ static __always_inline bool is_marked(__u32 tgid, __u64 start_ns)
 	return state && state->start_ns == start_ns && state->matched == MATCHED;
 }
 
-/* Whether the current process is wanted. Pids, comms and cgroup widen the choice, the uid narrows it; with none of these three all match. */
+/*
+ * Whether the current process is wanted. Pids, comms and cgroup widen the choice, the uid narrows it; with
+ * none of the first three all processes match.
+ */
 static __always_inline bool process_matches(struct task_struct *leader, __u32 tgid, __u64 start_ns, __u32 uid)
 {
 	if (ignored_tgid && tgid == ignored_tgid)
@@ -130,7 +133,6 @@ static __always_inline enum fit fill_process(struct process_record *record, cons
 	struct pid *pid = BPF_CORE_READ(leader, thread_pid);
 	enum fit fit = FITS;
 	__u32 level = BPF_CORE_READ(pid, level);
-
 	__u32 tgid = BPF_CORE_READ(leader, tgid);
 	__u64 pid_tgid = bpf_get_current_pid_tgid();
 
