@@ -222,7 +222,7 @@ class _Head(msgspec.Struct):
 
 _head_decoder = msgspec.json.Decoder(_Head)
 _codecs: dict[str, _Codec] = {}
-_by_class: dict[type[Event], _Codec] = {}
+_encoders: dict[type[Event], Callable[[Event], bytes]] = {}
 
 
 def event_type(name: str) -> Callable[[EventClass], EventClass]:
@@ -236,7 +236,8 @@ def event_type(name: str) -> Callable[[EventClass], EventClass]:
         if name in _codecs:
             raise ValueError(f"event type {name!r} is registered for {_codecs[name].cls.__name__}")
         cls.event_type = name
-        _codecs[name] = _by_class[cls] = _Codec(name, cls)
+        codec = _codecs[name] = _Codec(name, cls)
+        _encoders[cls] = codec.encode
         return cls
 
     return register
@@ -249,13 +250,11 @@ def event_types() -> dict[str, type[Event]]:
 
 def to_json(event: Event) -> bytes:
     """The event as one line of JSON, without the newline."""
-    codec = _by_class.get(type(event))
-    if codec is None:
-        return _unknown_to_json(event)
+    encode = _encoders.get(type(event), _unknown_to_json)
     try:
-        return codec.encode(event)
+        return encode(event)
     except UnicodeEncodeError:
-        return codec.encode_inexact(event)
+        return _codecs[event.event_type].encode_inexact(event)
 
 
 def _unknown_to_json(event: Event) -> bytes:

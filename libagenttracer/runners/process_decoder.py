@@ -170,22 +170,25 @@ class ProcessDecoder:
                 )
             )
 
-    def _common(self, record: Any, process: KnownProcess, at: int) -> Any:
+    def _common(self, at: int, process: KnownProcess, time_ns: int, tid: int, uid: int) -> Any:
         """The fields that all events of processes begin with."""
-        self._last_ns = time_ns = record.time_ns
+        self._last_ns = time_ns
         return (
             self._identity.record_id(at),
             time_ns + self._identity.epoch_offset_ns,
             "process",
             process.pid,
-            record.tid,
+            tid,
             process.ppid,
-            record.uid,
+            uid,
             process.comm,
             process.process_id,
             process.exec_id,
             process.parent_process_id,
         )
+
+    def _common_of(self, record: Any, process: KnownProcess, at: int) -> Any:
+        return self._common(at, process, record.time_ns, record.tid, record.uid)
 
     def _on_process(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         self.table.on_process(ProcessRecord.unpack_from(view, offset, length))
@@ -195,7 +198,7 @@ class ProcessDecoder:
         parent = self.table.get(record.tgid, record.start_ns)
         child = self.table.on_fork(parent, record)
         if "fork" in self._wanted:
-            events.append(ProcessFork(*(*self._common(record, parent, at), child.pid, child.process_id)))
+            events.append(ProcessFork(*(*self._common_of(record, parent, at), child.pid, child.process_id)))
 
     def _on_args(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = ExecArgsRecord.unpack_from(view, offset, length)
@@ -227,7 +230,7 @@ class ProcessDecoder:
         events.append(
             ProcessExec(
                 *(
-                    *self._common(record, process, at),
+                    *self._common_of(record, process, at),
                     text[cwd_end:].rstrip(b"\0").decode(errors="surrogateescape"),
                     [arg.decode(errors="surrogateescape") for arg in args],
                     path_of(text[exe_end:cwd_end]) if not flags & ProcessFlag.CWD_TRUNCATED else "",
@@ -256,7 +259,7 @@ class ProcessDecoder:
         events.append(
             ProcessExit(
                 *(
-                    *self._common(record, process, at),
+                    *self._common_of(record, process, at),
                     None if signal else status >> 8 & 0xFF,
                     signal or None,
                     bool(status & 0x80),
@@ -271,7 +274,7 @@ class ProcessDecoder:
     def _on_signal(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SignalRecord.unpack_from(view, offset, length)
         process = self.table.get(record.tgid, record.start_ns)
-        common = self._common(record, process, at)
+        common = self._common_of(record, process, at)
         name = _SIGNAL_CALLS.get(record.call)
         if name is None:
             raise LayoutError(f"a record of a signal has the call number {record.call}")
@@ -281,26 +284,13 @@ class ProcessDecoder:
         record = ShellLineRecord.unpack_from(view, offset, length)
         process = self.table.get(record.tgid, record.start_ns)
         line = record.payload.tobytes().decode(errors="surrogateescape")
-        events.append(ShellLine(*(*self._common(record, process, at), line, bool(record.flags))))
+        events.append(ShellLine(*(*self._common_of(record, process, at), line, bool(record.flags))))
 
     def _on_file(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = FileRecord.unpack_from(view, offset, length)
         tgid, time_ns, start_ns, tid, uid, *_ = record._values  # by position: it runs for every call
         process = self.table.get(tgid, start_ns)
-        self._last_ns = time_ns
-        common = (
-            self._identity.record_id(at),
-            time_ns + self._identity.epoch_offset_ns,
-            "process",
-            tgid,
-            tid,
-            process.ppid,
-            uid,
-            process.comm,
-            process.process_id,
-            process.exec_id,
-            process.parent_process_id,
-        )
+        common = self._common(at, process, time_ns, tid, uid)
         events.append(decode_file(record, common))
 
     def _on_file_close(
@@ -308,12 +298,14 @@ class ProcessDecoder:
     ) -> None:
         record = FileCloseRecord.unpack_from(view, offset, length)
         process = self.table.get(record.tgid, record.start_ns)
-        events.append(decode_file_close(record, self._common(record, process, at)))
+        events.append(decode_file_close(record, self._common_of(record, process, at)))
 
     def _on_net(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = NetRecord.unpack_from(view, offset, length)
         process = self.table.get(record.tgid, record.start_ns)
-        events += decode_net(record, self._common(record, process, at), self._wanted, self._identity.next_id)
+        events += decode_net(
+            record, self._common_of(record, process, at), self._wanted, self._identity.next_id
+        )
 
 
 def _cpu_times(user_ns: int, system_ns: int, runtime_ns: int) -> tuple[int, int]:

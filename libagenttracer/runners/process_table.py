@@ -72,8 +72,12 @@ class ProcessTable:
         process = self._known.get((pid, start_ns))
         if process is None:
             process = self._add(pid, start_ns)
-        self._uses = process.used = self._uses + 1
+        self.touch(process)
         return process
+
+    def touch(self, process: KnownProcess) -> None:
+        """It is in use: others are forgotten before it."""
+        self._uses = process.used = self._uses + 1
 
     def on_process(self, record: Any) -> KnownProcess:
         """Takes note of a `ProcessRecord`."""

@@ -12,9 +12,9 @@ from typing import Any
 from ..events import Event, Loss, SslData, SslHandshake, SslSendfile
 from .identity import TracerIdentity
 from .interface import ConnectionTotals, LibraryTable, LossCount
+from .process_table import KnownProcess, ProcessTable
 from .records import (
     LossCause,
-    ProcessFlag,
     ProcessRecord,
     RecordKind,
     SslDataRecord,
@@ -22,29 +22,15 @@ from .records import (
     SslFunction,
     SslHandshakeRecord,
     SslSendfileRecord,
-    comm_of,
-    path_of,
 )
 
 __all__ = ["SslDecoder"]
 
 MAX_CONNECTIONS = 65536
-MAX_PROCESSES = 65536
 _HEADER_BYTES = 8  # the ring's own, in front of each record
 _FUNCTIONS = {int(function): function.name for function in SslFunction}
 _READ, _WRITE = "read", "write"
 _WRITTEN, _JOINED_LATE, _READ_FAULT, _SPLIT = map(int, SslFlag)
-
-
-class _Process:
-    __slots__ = ("comm", "exe", "ppid", "uid", "used")
-
-    def __init__(self, ppid: int, uid: int, comm: str, exe: str) -> None:
-        self.ppid = ppid
-        self.uid = uid
-        self.comm = comm
-        self.exe = exe
-        self.used = 0
 
 
 class _Connection:
@@ -52,17 +38,14 @@ class _Connection:
 
     __slots__ = ("bytes", "generation_ns", "id", "process", "records", "unsettled", "used")
 
-    def __init__(self, tgid: int, ssl: int, generation_ns: int, process: _Process) -> None:
+    def __init__(self, tgid: int, ssl: int, generation_ns: int) -> None:
         self.id = f"{tgid}-{ssl:x}-{generation_ns:x}"
         self.generation_ns = generation_ns
-        self.process = process
+        self.process: KnownProcess | None = None  # looked up with its first record
         self.records = [0, 0]
         self.bytes = [0, 0]
         self.unsettled: ConnectionTotals | None = None
         self.used = 0
-
-
-_UNKNOWN = _Process(0, 0, "", "")
 
 
 class SslDecoder:
@@ -78,7 +61,7 @@ class SslDecoder:
         self._identity = identity
         self._library = libraries.name
         self._mask = ring_bytes - 1
-        self._processes: dict[tuple[int, int], _Process] = {}
+        self._table = ProcessTable(identity.boot)
         self._connections: dict[tuple[int, int], _Connection] = {}
         self._told: dict[LossCause, list[int]] = {cause: [0, 0] for cause in LossCause}
         self._last_ns = 0
@@ -137,7 +120,7 @@ class SslDecoder:
         known = self._connections.get((seen.tgid, seen.ssl))
         if not final and known is not None and known.generation_ns != seen.generation_ns:
             return  # the address is used again, and records of its last use may still come
-        connection = self._connection(seen.tgid, seen.ssl, seen.generation_ns, None)
+        connection = self._connection(seen.tgid, seen.ssl, seen.generation_ns)
         if seen.read_records <= connection.records[0] and seen.written_records <= connection.records[1]:
             return
         if not final and connection.unsettled != seen:
@@ -172,18 +155,7 @@ class SslDecoder:
         return self._last_ns + self._identity.epoch_offset_ns
 
     def _on_process(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
-        record = ProcessRecord.unpack_from(view, offset, length)
-        if len(self._processes) >= MAX_PROCESSES:
-            _drop_idle(self._processes)
-        known = self._processes.get((record.tgid, record.start_ns))
-        process = known or _Process(0, 0, "", "")
-        process.ppid = record.ppid
-        process.uid = record.uid
-        process.comm = comm_of(record.comm)
-        exe = bytes(record.text[: record.exe_bytes])
-        process.exe = path_of(exe, anonymous=bool(record.flags & ProcessFlag.EXE_ANONYMOUS)) if exe else ""
-        process.used = self.records
-        self._processes[record.tgid, record.start_ns] = process
+        self._table.on_process(ProcessRecord.unpack_from(view, offset, length))
 
     def _on_data(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslDataRecord.unpack_from(view, offset, length)
@@ -194,10 +166,12 @@ class SslDecoder:
         ) = record._values  # fmt: skip
         connection = self._connections.get((tgid, ssl))
         if connection is None or connection.generation_ns != generation_ns:
-            connection = self._connection(tgid, ssl, generation_ns, None)
+            connection = self._connection(tgid, ssl, generation_ns)
         process = connection.process
-        if process is _UNKNOWN:
-            process = connection.process = self._process(tgid, record.start_ns)
+        if process is None:
+            process = connection.process = self._table.get(tgid, record.start_ns)
+        else:
+            self._table.touch(process)
         way = flags & _WRITTEN
         timestamp_ns = time_ns + self._identity.epoch_offset_ns
         self._last_ns = time_ns
@@ -205,7 +179,7 @@ class SslDecoder:
             self._gap(connection, tgid, way, index, stream_offset, timestamp_ns, events)
         connection.records[way] = index + 1
         connection.bytes[way] = stream_offset + data_bytes
-        connection.used = process.used = self.records
+        connection.used = self.records
         split = flags & _SPLIT
         fault = bool(flags & _READ_FAULT)
         payload = b"" if fault else record.payload.tobytes()
@@ -251,8 +225,8 @@ class SslDecoder:
 
     def _on_handshake(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslHandshakeRecord.unpack_from(view, offset, length)
-        process = self._process(record.tgid, record.start_ns)
-        connection = self._connection(record.tgid, record.ssl, record.generation_ns, process)
+        connection = self._connection(record.tgid, record.ssl, record.generation_ns)
+        process = connection.process = self._table.get(record.tgid, record.start_ns)
         self._last_ns = record.time_ns
         events.append(
             SslHandshake(
@@ -279,8 +253,8 @@ class SslDecoder:
 
     def _on_sendfile(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslSendfileRecord.unpack_from(view, offset, length)
-        process = self._process(record.tgid, record.start_ns)
-        connection = self._connection(record.tgid, record.ssl, record.generation_ns, process)
+        connection = self._connection(record.tgid, record.ssl, record.generation_ns)
+        process = connection.process = self._table.get(record.tgid, record.start_ns)
         timestamp_ns = record.time_ns + self._identity.epoch_offset_ns
         self._last_ns = record.time_ns
         if record.index != connection.records[1] or record.offset != connection.bytes[1]:
@@ -311,17 +285,12 @@ class SslDecoder:
             )
         )
 
-    def _process(self, tgid: int, start_ns: int) -> _Process:
-        process = self._processes.get((tgid, start_ns), _UNKNOWN)
-        process.used = self.records
-        return process
-
-    def _connection(self, tgid: int, ssl: int, generation_ns: int, process: _Process | None) -> _Connection:
+    def _connection(self, tgid: int, ssl: int, generation_ns: int) -> _Connection:
         connection = self._connections.get((tgid, ssl))
         if connection is None or connection.generation_ns != generation_ns:
             if len(self._connections) >= MAX_CONNECTIONS:
                 _drop_idle(self._connections)
-            connection = _Connection(tgid, ssl, generation_ns, process or _UNKNOWN)
+            connection = _Connection(tgid, ssl, generation_ns)
             connection.used = self.records
             self._connections[tgid, ssl] = connection
         return connection
@@ -369,7 +338,7 @@ class SslDecoder:
                 count,
                 lost_bytes,
                 tgid,
-                connection.process.comm,
+                connection.process.comm if connection.process else "",
                 connection.id,
                 _WRITE if way else _READ,  # type: ignore[arg-type]
                 offset,

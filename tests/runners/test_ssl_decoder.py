@@ -13,6 +13,7 @@ from libagenttracer.errors import LayoutError
 from libagenttracer.events import Loss, SslData, SslHandshake, SslSendfile
 from libagenttracer.runners import ssl_decoder
 from libagenttracer.runners.interface import LibraryTable
+from libagenttracer.runners.process_table import DEFAULT_MAX_PROCESSES
 from libagenttracer.runners.records import SslFlag
 
 from .records import GENERATION_NS, RING_BYTES, SSL, Bench, data, handshake, only_data, process, sendfile
@@ -256,8 +257,8 @@ def test_connections_are_not_remembered_for_ever(bench: Bench) -> None:
 
 
 def test_processes_are_not_remembered_for_ever(bench: Bench) -> None:
-    other_processes(bench, ssl_decoder.MAX_PROCESSES + 5000, first=1000)
-    assert len(bench.decoder._processes) <= ssl_decoder.MAX_PROCESSES
+    other_processes(bench, DEFAULT_MAX_PROCESSES + 5000, first=1000)
+    assert len(bench.decoder._table) <= DEFAULT_MAX_PROCESSES
 
 
 def test_a_connection_in_use_outlives_many_others(bench: Bench) -> None:
@@ -283,7 +284,7 @@ def test_a_process_in_use_outlives_many_others(bench: Bench) -> None:
     bench.feed(process())
     names = []
     for n in range(6):
-        other_processes(bench, ssl_decoder.MAX_PROCESSES // 4, first=1000 + (n << 24))
+        other_processes(bench, DEFAULT_MAX_PROCESSES // 4, first=1000 + (n << 24))
         names += [event.comm for event in only_data(bench.feed(data(b"x", index=0, offset=0, ssl=n)))]
     assert names == ["python"] * 6
 
@@ -292,6 +293,6 @@ def test_a_process_with_one_long_connection_outlives_many_others(bench: Bench) -
     bench.feed(process())
     for n in range(6):
         bench.feed(data(b"x", index=n, offset=n))
-        other_processes(bench, ssl_decoder.MAX_PROCESSES // 4, first=1000 + (n << 24))
+        other_processes(bench, DEFAULT_MAX_PROCESSES // 4, first=1000 + (n << 24))
     (event,) = only_data(bench.feed(data(b"x", index=0, offset=0, ssl=1)))
     assert event.comm == "python", "its next connection has a name too"
