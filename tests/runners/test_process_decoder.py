@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import errno
 import itertools
-import socket
 import struct
-from collections.abc import Collection
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from libagenttracer import to_json
 from libagenttracer.errors import LayoutError
 from libagenttracer.events import (
-    DnsQuery,
     Event,
-    FileChmod,
-    FileChown,
     FileClose,
-    FileDelete,
-    FileLink,
-    FileMkdir,
-    FileOpen,
-    FileRename,
-    FileRmdir,
-    FileTruncate,
     Loss,
-    NetAccept,
-    NetBind,
-    NetClose,
-    NetConnect,
-    NetListen,
-    NetSend,
     ProcessExec,
     ProcessExit,
     ProcessFork,
@@ -42,64 +24,20 @@ from libagenttracer.events import (
     SignalSend,
 )
 from libagenttracer.runners import process_decoder
-from libagenttracer.runners.identity import TracerIdentity
 from libagenttracer.runners.interface import LossCount
-from libagenttracer.runners.net_decoder import dns_questions
-from libagenttracer.runners.process_decoder import CATEGORIES, DEFAULT_CATEGORIES, ProcessDecoder
+from libagenttracer.runners.process_decoder import CATEGORIES, DEFAULT_CATEGORIES
 from libagenttracer.runners.records import (
     LAYOUTS,
     LOST_CALLS,
     Call,
-    FileFlag,
     LossCause,
-    NetFlag,
     ProcessFlag,
     RecordKind,
 )
 
 from . import records
-from .records import RING_BYTES, START_NS, TGID, become, exec_args, file, fork, net, process
-
-O_CREAT, O_TMPFILE, O_PATH = 0o100, 0o20200000, 0o10000000
-AT_REMOVEDIR = 0x200
-NOBODY = 0xFFFFFFFF
-A_QUERY = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + b"\7example\3org\0" + struct.pack(">2H", 1, 1)
-
-
-class Bench:
-    """A decoder, and the ring in front of it."""
-
-    def __init__(self, categories: Collection[str] = CATEGORIES, **options: Any) -> None:
-        self.identity = TracerIdentity(boot_id="boot", instance="instance")
-        self.decoder = ProcessDecoder(self.identity, RING_BYTES, categories, **options)
-        self.position = 0
-        self.memory = bytearray(2 * RING_BYTES)
-
-    def feed(self, *raw: bytes) -> list[Event]:
-        """Puts records into the ring and decodes them as one batch."""
-        begin, spans = self.position, []
-        for record in raw:
-            at = self.position % RING_BYTES + 8
-            self.memory[at : at + len(record)] = record
-            spans.append((at, len(record)))
-            self.position += (len(record) + 8 + 7) // 8 * 8
-        return self.decoder.decode(memoryview(self.memory).toreadonly(), spans, begin)
-
-    def one(self, raw: bytes) -> Any:
-        """The only event of a record."""
-        (event,) = self.feed(raw)
-        return event
-
-    def name(self, pid: int, start_ns: int, execs: int | None = None) -> str:
-        """An id as it should be."""
-        end = "" if execs is None else f"-{execs}"
-        return f"{self.identity.boot}-{pid}-{start_ns:x}{end}"
-
-
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
+from .process_bench import INET, INET6, UNIX, Bench
+from .records import START_NS, TGID, become, exec_args, file, fork, net, process
 
 # --- who ------------------------------------------------------------------------------------------
 
@@ -382,347 +320,6 @@ def test_signals(bench: Bench, call: Call) -> None:
     assert isinstance(event, SignalSend)
     assert (event.target_pid, event.signal, event.result) == (-5, 15, -errno.ESRCH)
     assert event.syscall == call.name
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-FOLLOWING = ["open", "openat", "openat2", "creat", "chmod", "fchmodat", "fchmodat2", "chown", "fchownat"]
-FOLLOWING += ["truncate"]
-NOT_FOLLOWING = ["unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "lchown"]
-RENAMES = ["rename", "renameat", "renameat2", "link", "linkat"]
-SYMLINKS = ["symlink", "symlinkat"]
-BY_FD = ["fchmod", "fchown", "ftruncate"]
-FILE_CALLS = [*FOLLOWING, *NOT_FOLLOWING, *RENAMES, *SYMLINKS, *BY_FD]
-CLASSES: dict[str, type[Event]] = {
-    **dict.fromkeys(["open", "openat", "openat2", "creat"], FileOpen),
-    **dict.fromkeys(["unlink", "unlinkat"], FileDelete),
-    **dict.fromkeys(["rename", "renameat", "renameat2"], FileRename),
-    **dict.fromkeys(["link", "linkat", "symlink", "symlinkat"], FileLink),
-    **dict.fromkeys(["mkdir", "mkdirat"], FileMkdir),
-    "rmdir": FileRmdir,
-    **dict.fromkeys(["chmod", "fchmod", "fchmodat", "fchmodat2"], FileChmod),
-    **dict.fromkeys(["chown", "fchown", "lchown", "fchownat"], FileChown),
-    **dict.fromkeys(["truncate", "ftruncate"], FileTruncate),
-}
-
-
-def test_no_call_is_forgotten() -> None:
-    assert sorted(FILE_CALLS) == sorted(call.name for call in Call if call < Call.connect)
-    assert set(CLASSES) == set(FILE_CALLS)
-
-
-@pytest.mark.parametrize("call", FILE_CALLS)
-def test_each_call_has_its_event(bench: Bench, call: str) -> None:
-    event = bench.one(file(Call[call], b"name", "/folder", b"new", "/folder", result=-errno.EPERM))
-    assert (event.syscall, event.result) == (call, -errno.EPERM)
-    assert not event.truncated
-    assert type(event) is CLASSES[call]
-
-
-@pytest.mark.parametrize(
-    ("name", "directory", "path", "certain"),
-    [
-        (b"name", "/some/folder", "/some/folder/name", True),
-        (b"name", "/", "/name", True),
-        (b"a/name", "/some", "/some/a/name", False),
-        (b"name/", "/some", "/some/name/", False),
-        (b".", "/some", "/some/.", False),
-        (b"..", "/some", "/some/..", False),
-        (b"...", "/some", "/some/...", True),
-        (b"", "/some/file", "/some/file", False),  # AT_EMPTY_PATH, or an error
-        (b"/etc/name", None, "/etc/name", False),
-        (b"/etc/name", "/some", "/etc/name", False),
-        (b"name", None, "name", False),
-        (b"h\xff", "/s\xfe", "/s\udcfe/h\udcff", True),
-    ],
-)
-@pytest.mark.parametrize("call", [*FOLLOWING, *NOT_FOLLOWING])
-def test_names(bench: Bench, call: str, name: bytes, directory: str | None, path: str, certain: bool) -> None:
-    """A name is what the kernel understood, if its directory is known and nothing of it can be a link."""
-    directory = directory.replace("\xfe", "\udcfe") if directory else directory
-    event = bench.one(file(Call[call], name, directory, result=-1))
-    assert event.path == path
-    assert event.unresolved == (not certain or call in FOLLOWING)
-
-
-@pytest.mark.parametrize("call", RENAMES)
-@pytest.mark.parametrize(
-    ("old", "new", "unresolved"),
-    [
-        ((b"a", "/x"), (b"b", "/y"), False),
-        ((b"a", "/x"), (b"/y/b", None), True),
-        ((b"/x/a", None), (b"b", "/y"), True),
-        ((b"/x/a", None), (b"/y/b", None), True),
-    ],
-)
-def test_two_names(
-    bench: Bench,
-    call: str,
-    old: tuple[bytes, str | None],
-    new: tuple[bytes, str | None],
-    unresolved: bool,
-) -> None:
-    event = bench.one(file(Call[call], *old, *new))
-    assert (event.path, event.new_path, event.unresolved) == ("/x/a", "/y/b", unresolved)
-
-
-def test_a_rename_has_flags(bench: Bench) -> None:
-    assert bench.one(file(Call.renameat2, b"a", "/x", b"b", "/x", flags=2)).flags == 2
-
-
-@pytest.mark.parametrize("call", SYMLINKS)
-@pytest.mark.parametrize("content", [b"../some/where", b"/abs", b"x"])
-def test_a_symbolic_link_has_any_content(bench: Bench, call: str, content: bytes) -> None:
-    """It is no path that the kernel follows now: only the new name counts."""
-    event = bench.one(file(Call[call], content, "/elsewhere", b"new", "/folder"))
-    assert (event.path, event.new_path) == (content.decode(), "/folder/new")
-    assert event.symbolic
-    assert not event.unresolved
-    assert bench.one(file(Call[call], content, None, b"a/new", "/folder")).unresolved
-
-
-@pytest.mark.parametrize("call", ["link", "linkat"])
-def test_a_hard_link_is_not_symbolic(bench: Bench, call: str) -> None:
-    assert not bench.one(file(Call[call], b"a", "/x", b"b", "/x")).symbolic
-
-
-@pytest.mark.parametrize("call", [*FOLLOWING, *BY_FD])
-def test_a_file_that_the_kernel_has_resolved(bench: Bench, call: str) -> None:
-    event = bench.one(file(Call[call], resolved="/a/b c", fd=5))
-    assert (event.path, event.unresolved, event.truncated) == ("/a/b c", False, False)
-    assert getattr(event, "fd", 5) == 5
-    anonymous = file(Call[call], resolved="memfd:x", fd=5, file_flags=FileFlag.ANONYMOUS)
-    assert bench.one(anonymous).path == "memfd:x"
-
-
-@pytest.mark.parametrize("call", ["open", "fchmod"])
-def test_a_path_whose_beginning_is_missing_is_not_absolute(bench: Bench, call: str) -> None:
-    event = bench.one(file(Call[call], resolved="/b/c", fd=5, file_flags=FileFlag.CUT))
-    assert (event.path, event.unresolved, event.truncated) == ("b/c", True, True)
-
-
-@pytest.mark.parametrize("call", BY_FD)
-def test_a_descriptor_that_is_none(bench: Bench, call: str) -> None:
-    event = bench.one(file(Call[call], fd=-1, result=-errno.EBADF))
-    assert (event.path, event.unresolved, event.fd, event.result) == ("", True, None, -errno.EBADF)
-
-
-@pytest.mark.parametrize("flag", [FileFlag.TRUNCATED, FileFlag.UNREADABLE])
-@pytest.mark.parametrize("call", FILE_CALLS)
-def test_a_name_that_is_not_complete(bench: Bench, call: str, flag: int) -> None:
-    assert bench.one(file(Call[call], b"/x", None, b"/y", file_flags=flag)).truncated
-
-
-@pytest.mark.parametrize(
-    ("flags", "access", "mode"),
-    [
-        (0, "read", None),
-        (1, "write", None),
-        (2, "read_write", None),
-        (3, "read_write", None),
-        (1 | O_CREAT, "write", 0o644),
-        (2 | O_TMPFILE, "read_write", 0o644),
-        (0o200000, "read", None),  # O_DIRECTORY alone, which is a part of O_TMPFILE
-        (O_PATH, "path", None),
-    ],
-)
-def test_how_a_file_was_opened(bench: Bench, flags: int, access: str, mode: int | None) -> None:
-    event = bench.one(file(Call.openat, resolved="/x", fd=3, flags=flags, mode=0o100644))
-    assert (event.access, event.flags, event.mode, event.fd) == (access, flags, mode, 3)
-    failed = bench.one(file(Call.openat, b"x", "/", fd=-errno.ENOENT, result=-errno.ENOENT))
-    assert failed.fd is None
-
-
-def test_unlinkat_may_be_rmdir(bench: Bench) -> None:
-    assert isinstance(bench.one(file(Call.unlinkat, b"a", "/", flags=AT_REMOVEDIR)), FileRmdir)
-    assert isinstance(bench.one(file(Call.unlinkat, b"a", "/")), FileDelete)
-    assert isinstance(bench.one(file(Call.unlink, b"a", "/", flags=AT_REMOVEDIR)), FileDelete)
-
-
-def test_permissions_and_owners(bench: Bench) -> None:
-    assert bench.one(file(Call.mkdir, b"a", "/", mode=0o40755)).mode == 0o755
-    assert bench.one(file(Call.chmod, b"a", "/", mode=0o107777)).mode == 0o7777
-    both = bench.one(file(Call.chown, b"a", "/", mode=5, gid=6))
-    assert (both.new_uid, both.new_gid) == (5, 6)
-    neither = bench.one(file(Call.fchownat, b"a", "/", mode=NOBODY, gid=NOBODY))
-    assert (neither.new_uid, neither.new_gid) == (None, None)
-
-
-@pytest.mark.parametrize("length", [0, 5, (1 << 63) - 1, -1, -(1 << 63)])
-def test_length(bench: Bench, length: int) -> None:
-    assert bench.one(file(Call.truncate, b"a", "/", flags=length % (1 << 64))).length == length
-
-
-def test_what_went_through_a_file(bench: Bench) -> None:
-    event = bench.one(records.close_file("/a/b", 4, bytes_read=7, bytes_written=8))
-    assert isinstance(event, FileClose)
-    assert (event.path, event.fd, event.bytes_read, event.bytes_written) == ("/a/b", 4, 7, 8)
-    assert (event.syscall, event.result, event.unresolved, event.truncated) == ("close", 0, False, False)
-    deep = bench.one(records.close_file("/b/c", file_flags=FileFlag.CUT))
-    assert (deep.path, deep.unresolved, deep.truncated) == ("b/c", True, True)
-
-
-# --- sockets --------------------------------------------------------------------------------------
-
-INET, INET6, UNIX = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
-TCP, UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
-HERE = bytes([127, 0, 0, 1])
-
-
-@pytest.mark.parametrize(
-    ("call", "kind"),
-    [
-        (Call.connect, NetConnect),
-        (Call.accept, NetAccept),
-        (Call.accept4, NetAccept),
-        (Call.bind, NetBind),
-        (Call.listen, NetListen),
-        (Call.close, NetClose),
-        (Call.sendto, NetSend),
-        (Call.sendmsg, NetSend),
-        (Call.sendmmsg, NetSend),
-        (Call.write, NetSend),
-    ],
-)
-def test_each_call_on_a_socket_has_its_event(bench: Bench, call: Call, kind: type[Event]) -> None:
-    event = bench.one(
-        net(call, INET, local=HERE, remote=bytes(4), local_port=80, remote_port=53, protocol=TCP, result=-9)
-    )
-    assert (event.family, event.protocol, event.fd, event.result) == ("inet", "tcp", 7, -9)
-    assert (event.local_address, event.local_port) == ("127.0.0.1", 80)
-    assert (event.remote_address, event.remote_port) == ("0.0.0.0", 53)
-    assert type(event) is kind
-
-
-@pytest.mark.parametrize(
-    ("family", "type_", "protocol", "names"),
-    [
-        (INET, 1, TCP, ("inet", "tcp")),
-        (INET6, 2, UDP, ("inet6", "udp")),
-        (INET, 3, 1, ("inet", "raw")),
-        (INET, 1, 262, ("inet", "stream")),  # MPTCP
-        (UNIX, 1, 0, ("unix", "stream")),
-        (UNIX, 5, 6, ("unix", "seqpacket")),
-        (UNIX, 2, 17, ("unix", "dgram")),
-        (38, 4, 6, ("38", "4")),
-    ],
-)
-def test_families_and_protocols(
-    bench: Bench, family: int, type_: int, protocol: int, names: tuple[str, str]
-) -> None:
-    event = bench.one(net(Call.listen, family, type=type_, protocol=protocol))
-    assert (event.family, event.protocol) == names
-    assert (event.local_address, event.local_port, event.remote_address, event.remote_port) == (None,) * 4
-
-
-@pytest.mark.parametrize(
-    ("family", "raw", "address", "port"),
-    [
-        (INET, bytes([10, 0, 0, 255]), "10.0.0.255", 9),
-        (INET6, bytes(15) + b"\1", "::1", 9),
-        (INET6, bytes(10) + b"\xff\xff" + HERE, "::ffff:127.0.0.1", 9),
-        (UNIX, b"/run/socket", "/run/socket", None),
-        (UNIX, b"/run/socket\0rest", "/run/socket", None),
-        (UNIX, b"x" * 108, "x" * 108, None),
-        (UNIX, b"\0abstract", "@abstract", None),
-        (UNIX, b"\0with\0nul\0", "@with\0nul\0", None),
-        (UNIX, b"\0\xff", "@\udcff", None),
-        (UNIX, b"\0", None, None),
-        (UNIX, b"", None, None),
-    ],
-)
-def test_addresses(bench: Bench, family: int, raw: bytes, address: str | None, port: int | None) -> None:
-    event = bench.one(net(Call.connect, family, local=raw, remote=raw, local_port=9, remote_port=9))
-    assert (event.local_address, event.remote_address) == (address, address)
-    assert (event.local_port, event.remote_port) == (port, port)
-
-
-def test_the_outcome_of_a_connect(bench: Bench) -> None:
-    assert not bench.one(net(Call.connect, INET, result=-errno.EINPROGRESS)).late
-    late = bench.one(net(Call.connect, INET, result=-errno.ECONNREFUSED, flags=NetFlag.LATE, fd=-1))
-    assert (late.late, late.result, late.fd) == (True, -errno.ECONNREFUSED, None)
-
-
-def test_bytes_of_a_socket(bench: Bench) -> None:
-    known = bench.one(net(Call.close, INET, flags=NetFlag.BYTES_KNOWN, bytes_sent=5, bytes_received=0))
-    assert (known.bytes_sent, known.bytes_received) == (5, 0)
-    unknown = bench.one(net(Call.close, INET, bytes_sent=5, bytes_received=6))
-    assert (unknown.bytes_sent, unknown.bytes_received) == (None, None)
-
-
-def asked(payload: bytes, categories: Collection[str]) -> list[Event]:
-    raw = net(Call.sendto, INET, remote=HERE, remote_port=53, payload=payload, data_bytes=33, protocol=UDP)
-    return Bench(categories).feed(raw)
-
-
-def test_a_question_is_a_datagram_too() -> None:
-    sent, query = asked(A_QUERY, ["net", "dns"])
-    assert isinstance(sent, NetSend)
-    assert isinstance(query, DnsQuery)
-    assert sent.data_len == 33
-    assert (query.name, query.query_type) == ("example.org", "A")
-    assert (query.remote_address, query.remote_port) == ("127.0.0.1", 53)
-    assert sent.id != query.id
-    (alone,) = asked(A_QUERY, ["dns"])
-    assert isinstance(alone, DnsQuery)
-    assert alone.id == sent.id
-    assert alone.name == "example.org"
-
-
-def test_several_questions_have_ids_of_their_own() -> None:
-    payload = struct.pack(">6H", 7, 0, 2, 0, 0, 0) + A_QUERY[12:] + b"\1b\xc0\x14" + struct.pack(">2H", 28, 1)
-    for categories, count in ((["dns"], 2), (["net", "dns"], 3)):
-        events = asked(payload, categories)
-        assert len({event.id for event in events}) == count
-        questions = [(event.name, event.query_type) for event in events if isinstance(event, DnsQuery)]
-        assert questions == [("example.org", "A"), ("b.org", "AAAA")]
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"x",
-        bytes(12),  # no question
-        A_QUERY[:20],
-        struct.pack(">6H", 7, 0x8180, 1, 0, 0, 0) + A_QUERY[12:],  # an answer
-        struct.pack(">6H", 7, 0, 1, 0, 0, 0) + b"\xc0\x0c" + struct.pack(">2H", 1, 1),  # points at itself
-        struct.pack(">6H", 7, 0, 65535, 0, 0, 0) + A_QUERY[12:],
-        b"\xff" * 512,
-    ],
-)
-def test_what_is_no_question(payload: bytes) -> None:
-    assert [event.event_type for event in asked(payload, ["net", "dns"])] == ["net_send"]
-    assert asked(payload, ["dns"]) == []
-
-
-@pytest.mark.parametrize(
-    ("labels", "type_", "expected"),
-    [
-        (b"\0", 2, (".", "NS")),
-        (b"\3a.b\1c\0", 65, ("a\\.b.c", "HTTPS")),
-        (b"\2\xc3\xa4\0", 65280, ("\\195\\164", "TYPE65280")),
-    ],
-)
-def test_unusual_questions(labels: bytes, type_: int, expected: tuple[str, str]) -> None:
-    payload = struct.pack(">6H", 7, 0x0100, 1, 0, 0, 1) + labels + struct.pack(">2H", type_, 1)
-    assert dns_questions(payload + b"rest that is not looked at") == [expected]
-
-
-QUERY_LIKE = st.tuples(
-    st.binary(min_size=4, max_size=4),
-    st.integers(0, 3),
-    st.binary(min_size=6, max_size=6),
-    st.binary(max_size=80),
-).map(lambda parts: parts[0] + struct.pack(">H", parts[1]) + parts[2] + parts[3])
-
-
-@given(st.one_of(st.binary(max_size=512), QUERY_LIKE))
-@example(A_QUERY)
-def test_arbitrary_questions(payload: bytes) -> None:
-    for name, type_ in dns_questions(payload):
-        assert name.isascii()
-        assert type_
 
 
 # --- losses ---------------------------------------------------------------------------------------
