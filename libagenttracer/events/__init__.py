@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from .base import Event, UnknownEvent, event_type, event_types, from_json, json_schema, to_json
+from .base import (
+    Event,
+    UnknownEvent,
+    derived_id,
+    derived_ids,
+    event_type,
+    event_types,
+    from_json,
+    json_schema,
+    to_json,
+)
+from .connection import ConnectionEvent, StreamData, StreamEnd, UnknownProtocol
+from .http import HttpBody, HttpExchange, HttpMessage, HttpRequest, HttpResponse, WebSocketMessage
+from .llm import LlmCall
 from .loss import Loss
+from .mcp import McpCall
 from .process import (
     DnsQuery,
     FileChmod,
@@ -31,9 +45,11 @@ from .process import (
     ShellLine,
     SignalSend,
 )
+from .sse import SseEvent, SseItem, SseStream
 from .ssl import SslData, SslHandshake, SslSendfile
 
 __all__ = [
+    "ConnectionEvent",
     "DnsQuery",
     "Event",
     "FileChmod",
@@ -47,7 +63,14 @@ __all__ = [
     "FileRename",
     "FileRmdir",
     "FileTruncate",
+    "HttpBody",
+    "HttpExchange",
+    "HttpMessage",
+    "HttpRequest",
+    "HttpResponse",
+    "LlmCall",
     "Loss",
+    "McpCall",
     "NetAccept",
     "NetBind",
     "NetClose",
@@ -61,10 +84,19 @@ __all__ = [
     "ProcessFork",
     "ShellLine",
     "SignalSend",
+    "SseEvent",
+    "SseItem",
+    "SseStream",
     "SslData",
     "SslHandshake",
     "SslSendfile",
+    "StreamData",
+    "StreamEnd",
     "UnknownEvent",
+    "UnknownProtocol",
+    "WebSocketMessage",
+    "derived_id",
+    "derived_ids",
     "event_type",
     "event_types",
     "from_json",

@@ -8,7 +8,8 @@ In Python an event's fields are flat (`ev.pid`); in JSON those of its own stand 
 A field of type `bytes` becomes a string: the text itself where it is valid UTF-8, else base64, and then
 `encoding` says so. Strings may hold bytes that are no UTF-8, as `os.fsdecode` gives them; in JSON they
 have U+FFFD there, and `raw` has the bytes of these fields in base64. So every byte comes back as it was.
-Fields that have a default are left out while they have it.
+Fields that have a default are left out while they have it. A field can have another name in JSON
+(msgspec's `rename`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
 from ..errors import RecordingError
 
-__all__ = ["Event", "UnknownEvent", "event_type", "event_types", "from_json", "json_schema", "to_json"]
+__all__ = [
+    "Event",
+    "UnknownEvent",
+    "derived_id",
+    "derived_ids",
+    "event_type",
+    "event_types",
+    "from_json",
+    "json_schema",
+    "to_json",
+]
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +72,30 @@ class UnknownEvent(Event, frozen=True, gc=False):
     data: msgspec.Raw
 
 
+def derived_ids(parent_id: str, kind: str) -> Callable[[int], str]:
+    """Ids of events that are made of another one: the same for the same parent, kind and number.
+
+    Args:
+        parent_id: the event that they come of.
+        kind: tells apart what different analyzers make of it; by custom the `event_type`.
+
+    Returns:
+        A function from a number below 2**32 to an id in UUID form (version 8, RFC 9562, 5.8).
+    """
+    digest = blake2b(f"{parent_id}/{kind}".encode(), digest_size=10).hexdigest()
+    prefix = f"{digest[:8]}-{digest[8:12]}-8{digest[12:15]}-b{digest[15:18]}-{digest[16:20]}"
+
+    def numbered(number: int) -> str:
+        return f"{prefix}{number:08x}"
+
+    return numbered
+
+
+def derived_id(parent_id: str, kind: str, number: int = 0) -> str:
+    """One of `derived_ids`."""
+    return derived_ids(parent_id, kind)(number)
+
+
 EventClass = TypeVar("EventClass", bound=type[Event])
 _ENVELOPE_FIELDS = frozenset(Event.__struct_fields__)
 _encoder = msgspec.json.Encoder()
@@ -79,7 +115,7 @@ class _Codec:
         wire: list[Any] = [
             (f.name, str, *(() if f.required else ("",)))
             if f.name == self.binary
-            else (f.name, _bounded(f.type), *(() if f.required else (f.default,)))
+            else (f.name, _bounded(f.type), *_default(f))
             for f in fields
         ]
         if self.binary:
@@ -91,9 +127,17 @@ class _Codec:
         else:
             wire.append(("raw", _Raw | msgspec.UnsetType, msgspec.UNSET))
         title = "".join(part.title() for part in name.split("_"))
+        required = [f.required for f in fields]
+        self.by_keyword = required != sorted(required, reverse=True)  # a field without a default after others
         self.cls = cls
         self.data: Any = msgspec.defstruct(
-            f"{title}Data", wire, gc=False, omit_defaults=True, kw_only=False, module=cls.__module__
+            f"{title}Data",
+            wire,
+            gc=False,
+            omit_defaults=True,
+            kw_only=self.by_keyword,
+            module=cls.__module__,
+            rename={f.name: f.encode_name for f in fields},
         )
         self.envelope = msgspec.defstruct(
             title,
@@ -117,12 +161,15 @@ class _Codec:
         data_class, envelope = self.data, self.envelope
         encode, astuple = _encoder.encode, msgspec.structs.astuple
         own = len(_ENVELOPE_FIELDS)  # the base class's fields come first
-        binary = self.binary
+        binary, names, by_keyword = self.binary, self.names, self.by_keyword
         binary_index = own + self.names.index(binary) if binary else 0
 
         def to_json(event: Event) -> bytes:
             values = astuple(event)
-            data = data_class(*values[own:])
+            if by_keyword:
+                data = data_class(**dict(zip(names, values[own:], strict=True)))
+            else:
+                data = data_class(*values[own:])
             if binary:
                 try:
                     setattr(data, binary, values[binary_index].decode())
@@ -161,6 +208,15 @@ class _Codec:
                     raise ValueError(f"`raw` has {name!r}, which is no field with a string")
                 values[name] = _restored(name, values[name], exact)
         return self.cls(id=head.id, timestamp_ns=head.timestamp_ns, source=head.source, **values)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    """What follows a field's name and type in the definition of a struct."""
+    if field.required:
+        return ()
+    if field.default_factory is not msgspec.NODEFAULT:
+        return (msgspec.field(default_factory=field.default_factory),)
+    return (field.default,)
 
 
 def _bounded(type_: Any) -> Any:

@@ -1,0 +1,3 @@
+"""HTTP out of a connection's bytes: all versions, and WebSocket."""
+
+from __future__ import annotations

@@ -1,0 +1,247 @@
+"""Messages while they come in, for all versions of HTTP, and the events that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from ...events import (
+    ConnectionEvent,
+    HttpBody,
+    HttpExchange,
+    HttpRequest,
+    HttpResponse,
+    StreamData,
+    derived_id,
+)
+from .bodies import Body
+from .limits import Limits
+
+__all__ = ["STREAMED_TYPES", "Incoming", "make_exchange", "text_of"]
+
+# bodies that are followed while they come
+STREAMED_TYPES = frozenset(
+    {
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+        "application/stream+json",
+        "application/vnd.amazon.eventstream",
+    }
+)
+Headers = list[tuple[str, str]]
+HeadWatcher = Callable[["Incoming"], None]
+
+
+def text_of(raw: bytes) -> str:
+    """A header's name or value, or a target."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("iso-8859-1")
+
+
+class Incoming:
+    """A request or response of which something has come.
+
+    Args:
+        piece: the one in which it begins.
+        number: tells it from other messages that begin in this piece (of the same kind).
+        kind: "request" or "response".
+        limits: for its body.
+        stream_id: of HTTP/2.
+
+    Attributes:
+        id: of the event that it will be.
+        first_ns, last_ns: times of its first byte and of its latest.
+        reasons: why it is incomplete, see `HttpMessage.reason`.
+        request: of a response: what it answers, where that is known.
+        headers, trailers, version, method, target, authority, status, reason_phrase, unknown_headers: as in
+            the events; set them before `head_done()` (trailers: before `finish()`).
+    """
+
+    def __init__(
+        self,
+        piece: StreamData,
+        number: int,
+        kind: Literal["request", "response"],
+        limits: Limits,
+        stream_id: int | None = None,
+    ) -> None:
+        self.kind = kind
+        self.id = derived_id(piece.id, f"http_{kind}", number)
+        self.direction = piece.direction
+        self.first_ns = self.last_ns = piece.timestamp_ns
+        self.stream_id = stream_id
+        self.version = ""
+        self.headers: Headers = []
+        self.trailers: Headers = []
+        self.method = ""
+        self.target = ""
+        self.authority = ""
+        self.status = 0
+        self.reason_phrase = ""
+        self.unknown_headers = 0
+        self.reasons: set[str] = set()
+        self.request: HttpRequest | Incoming | None = None
+        self.streamed_type = ""  # its content type, if its body is followed while it comes
+        self.body: Body | None = None
+        self._limits = limits
+        self._times: list[tuple[int, int]] = []
+        self._gap = False
+        self._parts = 0
+        self._whose = (piece.source, piece.pid, piece.comm, piece.exe, piece.connection_id)
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name (small letters)."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None
+
+    def head_done(self, expected_bytes: int | None = None) -> None:
+        """The headers are complete.
+
+        Args:
+            expected_bytes: the length of the body as it is carried, where known.
+        """
+        encodings = [value for key, value in self.headers if key.lower() == "content-encoding"]
+        self.body = Body(", ".join(encodings), expected_bytes, self._limits)
+        if self.kind == "response":
+            content_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
+            if content_type in STREAMED_TYPES:
+                self.streamed_type = content_type
+
+    def add_body(self, data: bytes | memoryview, piece: StreamData) -> list[HttpBody]:
+        """Takes bytes of the body; gives parts that can be told already."""
+        self.last_ns = piece.timestamp_ns
+        assert self.body is not None
+        if not self.streamed_type:
+            self.body.add(data)
+            return []
+        offset = self.body.length
+        decoded = self.body.add(data)
+        if not decoded:
+            return []
+        if not self._times or self._times[-1][1] != piece.timestamp_ns:
+            self._times.append((offset, piece.timestamp_ns))
+        return [self._part(piece.timestamp_ns, offset, decoded)]
+
+    def gap(self) -> None:
+        """Bytes of it are missing here."""
+        self.reasons.add("gap")
+        self._gap = True
+        if self.body is not None:
+            self.body.gap()
+
+    def _part(self, at_ns: int, offset: int, payload: bytes, *, last: bool = False) -> HttpBody:
+        source, pid, comm, exe, connection_id = self._whose
+        self._parts += 1
+        missing, self._gap = -1 if self._gap else 0, False
+        return HttpBody(
+            id=derived_id(self.id, "http_body", self._parts),
+            timestamp_ns=at_ns,
+            source=source,
+            pid=pid,
+            comm=comm,
+            exe=exe,
+            connection_id=connection_id,
+            response_id=self.id,
+            request_id=self.request.id if self.request is not None else None,
+            stream_id=self.stream_id,
+            content_type=self.streamed_type,
+            offset=offset,
+            payload=payload,
+            missing_bytes=missing,
+            last=last,
+        )
+
+    def finish(self, *reasons: str) -> list[HttpBody | HttpRequest | HttpResponse]:
+        """The message is over; gives what was still to be told of its body, and it.
+
+        Args:
+            reasons: why it is incomplete, if it is.
+        """
+        if self.body is None:
+            self.head_done()
+        body = self.body
+        assert body is not None
+        self.reasons.update(reasons)
+        told: list[Any] = []
+        offset = body.length
+        rest = body.finish()
+        self.reasons |= body.reasons
+        if self.streamed_type:
+            told.append(self._part(self.last_ns, offset, rest, last=True))
+        if self.unknown_headers:
+            self.reasons.add("unknown_headers")
+        source, pid, comm, exe, connection_id = self._whose
+        common: dict[str, Any] = {
+            "id": self.id,
+            "timestamp_ns": self.first_ns,
+            "source": source,
+            "pid": pid,
+            "comm": comm,
+            "exe": exe,
+            "connection_id": connection_id,
+            "direction": self.direction,
+            "version": self.version,
+            "headers": self.headers,
+            "body": body.value(),
+            "last_byte_ns": self.last_ns,
+            "stream_id": self.stream_id,
+            "trailers": self.trailers,
+            "body_bytes": body.wire_bytes,
+            "content_encoding": (self.header("content-encoding") or "") if body.wire_bytes else "",
+            "unknown_headers": self.unknown_headers,
+            "incomplete": bool(self.reasons),
+            "reason": ",".join(sorted(self.reasons)) or None,
+        }
+        if self.kind == "request":
+            told.append(
+                HttpRequest(method=self.method, target=self.target, authority=self.authority, **common)
+            )
+        else:
+            told.append(
+                HttpResponse(
+                    status=self.status, reason_phrase=self.reason_phrase, body_times=self._times, **common
+                )
+            )
+        return told
+
+
+def make_exchange(
+    request: HttpRequest | None,
+    response: HttpResponse | None,
+    reasons: Iterable[str] = (),
+) -> HttpExchange:
+    """The event that ties a request to its response; one of them may be missing."""
+    either: ConnectionEvent | None = request or response
+    assert either is not None
+    why = set(reasons)
+    for message, missing in ((request, "no_request"), (response, "no_response")):
+        if message is None:
+            why.add(missing)
+        elif message.incomplete:
+            why.update((message.reason or "").split(","))
+    sent_by_us = request.direction == "write" if request else bool(response and response.direction == "read")
+    return HttpExchange(
+        *(derived_id(either.id, "http_exchange"), either.timestamp_ns, either.source, either.pid),
+        *(either.comm, either.exe, either.connection_id),
+        request.id if request else None,
+        response.id if response else None,
+        (request or response).stream_id,  # type: ignore[union-attr]
+        "client" if sent_by_us else "server",
+        request.method if request else "",
+        request.target if request else "",
+        request.authority if request else "",
+        response.status if response else 0,
+        request.timestamp_ns if request else None,
+        request.last_byte_ns if request else None,
+        response.timestamp_ns if response else None,
+        response.last_byte_ns if response else None,
+        (response.last_byte_ns - request.timestamp_ns) / 1e6 if request and response else None,
+        bool(why),
+        ",".join(sorted(why)) or None,
+    )

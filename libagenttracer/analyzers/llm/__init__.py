@@ -1,0 +1,3 @@
+"""Calls of language models out of HTTP exchanges."""
+
+from __future__ import annotations
