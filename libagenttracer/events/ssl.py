@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from .base import Event, event_type
 
@@ -34,6 +34,10 @@ class SslData(Event, frozen=True, gc=False):
             them before this event.
         joined_late: the connection was first seen after it had begun: `offset` counts from there.
         incomplete: something is missing; `reason` says why.
+        unredacted: a decoding chain was on, and this event was asked for all the same: unlike the decoded
+            events it is as it was on the wire.
+        parsed_http: the HTTP messages whose first byte it has: type, method, target, status, version, headers
+            and id of the event that follows.
     """
 
     pid: int
@@ -55,6 +59,8 @@ class SslData(Event, frozen=True, gc=False):
     joined_late: bool = False
     incomplete: bool = False
     reason: str | None = None
+    unredacted: bool = False
+    parsed_http: list[dict[str, Any]] | None = None
 
 
 @event_type("ssl_handshake")

@@ -1,0 +1,198 @@
+"""HttpAnalyzer: finds out what each connection speaks, and has it decoded."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import msgspec
+
+from ...events import Event, SslData, StreamData, StreamEnd, UnknownProtocol, derived_id
+from .handler import Handler
+from .http1 import Http1
+from .http2 import Http2
+from .limits import Limits
+from .messages import Incoming
+from .sniff import Protocol, sniff
+
+__all__ = ["HttpAnalyzer"]
+
+
+class HttpAnalyzer:
+    """HTTP/1.1, HTTP/2 and WebSocket out of `StreamData`, which `ChunkMerger` gives.
+
+    Gives `HttpRequest`, `HttpResponse`, and then the `HttpExchange` that ties them together;
+    `WebSocketMessage`; `HttpBody` for bodies that are followed while they come; and one `UnknownProtocol` for
+    each connection that speaks something else, at its end. It takes `StreamData` and `StreamEnd` out of the
+    stream; other events pass. If `SslData` events come before what was made of them
+    (`ChunkMerger(raw=True)`), those in which a message begins have it in `parsed_http`.
+
+    Args:
+        limits: how much is kept.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._connections: OrderedDict[str, _Connection] = OrderedDict()
+        self._heads: list[Incoming] = []
+        self._raw: SslData | None = None
+
+    def feed(self, event: Event) -> Iterable[Event]:
+        """Takes the next event."""
+        kind = type(event)
+        if kind is StreamData:
+            return self._on_data(event)  # type: ignore[arg-type]
+        if kind is StreamEnd:
+            given = self._take_raw()
+            connection = self._connections.pop(event.connection_id, None)  # type: ignore[attr-defined]
+            if connection is not None:
+                given += connection.end(event)  # type: ignore[arg-type]
+            return given
+        if kind is SslData:
+            given = self._take_raw()
+            self._raw = event  # type: ignore[assignment]
+            return given
+        if self._raw is not None:
+            return [*self._take_raw(), event]
+        return (event,)
+
+    def tick(self, now_ns: int) -> Iterable[Event]:
+        """Gives a raw event that nothing was made of; the rest waits for data, not for time."""
+        return self._take_raw()
+
+    def flush(self) -> Iterable[Event]:
+        """Ends all connections."""
+        given = self._take_raw()
+        for connection in self._connections.values():
+            given += connection.end(connection.ending("end"))
+        self._connections.clear()
+        return given
+
+    def _on_data(self, piece: StreamData) -> Iterable[Event]:
+        connection_id = piece.connection_id
+        connection = self._connections.get(connection_id)
+        given: list[Event] = []
+        if connection is None:
+            if len(self._connections) >= self._limits.max_connections:
+                _, oldest = self._connections.popitem(last=False)
+                given += oldest.end(oldest.ending("evicted"))
+            connection = self._connections[connection_id] = _Connection(self._limits, self._heads)
+        else:
+            self._connections.move_to_end(connection_id)
+        self._heads.clear()
+        decoded = connection.data(piece)
+        if self._raw is not None:
+            given += self._take_raw()
+        given += decoded
+        return given
+
+    def _take_raw(self) -> list[Event]:
+        raw, self._raw = self._raw, None
+        if raw is None:
+            return []
+        parsed = [_head(message) for message in self._heads if message.first_id == raw.id]
+        self._heads.clear()
+        return [msgspec.structs.replace(raw, unredacted=True, parsed_http=parsed or None)]
+
+
+def _head(message: Incoming) -> dict[str, object]:
+    """What is told of a message where its bytes begin."""
+    first: dict[str, object] = (
+        {"type": "request", "method": message.method, "target": message.target}
+        if message.kind == "request"
+        else {"type": "response", "status": message.status}
+    )
+    return {**first, "version": message.version, "headers": message.headers, "id": message.id}
+
+
+class _Connection:
+    """One connection: its bytes wait here until it is known what they are."""
+
+    __slots__ = ("_bytes", "_first_ns", "_handler", "_heads", "_last", "_limits", "_told", "_waiting")
+
+    def __init__(self, limits: Limits, heads: list[Incoming]) -> None:
+        self._limits = limits
+        self._heads = heads
+        self._handler: Handler | None = None
+        self._waiting: list[StreamData] | None = []  # None: what it speaks has been decided
+        self._bytes = [0, 0]  # read, written
+        self._first_ns = 0
+        self._last: StreamData | None = None
+
+    def data(self, piece: StreamData) -> Iterable[Event]:
+        if self._last is None:
+            self._first_ns = piece.timestamp_ns
+        self._last = piece
+        handler = self._handler
+        if handler is not None:
+            given = handler.data(piece)
+            if handler.successor is not None:
+                self._handler = handler.successor
+            return given
+        self._bytes[piece.direction == "write"] += len(piece.payload) + piece.missing_bytes
+        if self._waiting is None:
+            # something unknown, or a connection joined in the middle: a message may begin with any call
+            if not piece.starts_call or sniff(piece.payload) not in (Protocol.HTTP1, Protocol.HTTP2):
+                return ()
+            self._waiting = []
+        self._waiting.append(piece)
+        return self._decide()
+
+    def _decide(self) -> Iterable[Event]:
+        assert self._waiting is not None
+        seen: dict[str, bytes] = {"read": b"", "write": b""}
+        gap = False
+        for piece in self._waiting:
+            gap = gap or bool(piece.missing_bytes) or piece.joined_late
+            seen[piece.direction] += piece.payload[:64]
+        found = {sniff(prefix) for prefix in seen.values() if prefix}
+        if Protocol.HTTP2 in found:
+            self._handler = Http2(self._limits, self._heads.append, joined_late=gap)
+        elif Protocol.HTTP1 in found:
+            self._handler = Http1(self._limits, self._heads.append)
+        elif Protocol.UNDECIDED in found and len(self._waiting) < _MAX_UNDECIDED:
+            return ()
+        waiting, self._waiting = self._waiting, None
+        given: list[Event] = []
+        if self._handler is not None:
+            for piece in waiting:
+                given += self._handler.data(piece)
+                if self._handler.successor is not None:
+                    self._handler = self._handler.successor
+        return given
+
+    def ending(self, cause: str) -> StreamEnd:
+        last = self._last
+        assert last is not None
+        return StreamEnd(
+            derived_id(last.id, "stream_end"),
+            last.timestamp_ns,
+            last.source,
+            last.pid,
+            last.comm,
+            last.exe,
+            last.connection_id,
+            cause,  # type: ignore[arg-type]
+        )
+
+    def end(self, end: StreamEnd) -> Iterable[Event]:
+        if self._handler is not None:
+            return self._handler.end(end)
+        return (
+            UnknownProtocol(
+                derived_id(end.id, "unknown_protocol"),
+                self._first_ns,
+                end.source,
+                end.pid,
+                end.comm,
+                end.exe,
+                end.connection_id,
+                self._bytes[0],
+                self._bytes[1],
+                self._first_ns,
+                self._last.timestamp_ns if self._last else end.timestamp_ns,
+            ),
+        )
+
+
+_MAX_UNDECIDED = 64  # pieces that are too short to tell what they begin
