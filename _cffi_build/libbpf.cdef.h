@@ -37,6 +37,15 @@ struct bpf_uprobe_opts {
 struct bpf_link *bpf_program__attach_uprobe_opts(const struct bpf_program *prog, int pid, const char *binary_path,
 						 size_t func_offset, const struct bpf_uprobe_opts *opts);
 
+struct bpf_kprobe_multi_opts {
+	size_t sz;
+	const char **syms;
+	size_t cnt;
+	...;
+};
+struct bpf_link *bpf_program__attach_kprobe_multi_opts(const struct bpf_program *prog, const char *pattern,
+						       const struct bpf_kprobe_multi_opts *opts);
+
 /* links */
 int bpf_link__destroy(struct bpf_link *link);
 int bpf_link__fd(const struct bpf_link *link);

@@ -12,7 +12,7 @@ from libagenttracer import to_json
 from libagenttracer.events import Event
 from libagenttracer.runners.identity import TracerIdentity
 from libagenttracer.runners.process_decoder import ProcessDecoder
-from libagenttracer.runners.records import Call
+from libagenttracer.runners.record_kinds import Call
 from tests.runners import records
 
 from .test_pipeline import per_item

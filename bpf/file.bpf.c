@@ -3,12 +3,14 @@
  * Calls that open, name or change files, when they return: so the result is known, and a file that was
  * opened can be asked for its path. Optionally what was read and written, told when a file is closed.
  */
-#include "syscalls.h"
+#include "resolved.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 KEEP_TYPE(file_record);
 KEEP_TYPE(file_close_record);
+
+const volatile bool paths_resolved = false; /* resolve.bpf.c is attached */
 
 #define AT_FDCWD -100
 #define AT_REMOVEDIR 0x200
@@ -161,7 +163,8 @@ static __always_inline enum fit add_name(struct file_record *record, const __u32
 }
 
 static __always_inline enum fit fill_file(struct file_record *record, const __u32 room, const __u32 most, __u64 regs,
-					  enum call call, __s64 result, __u64 pid_tgid, __u64 start_ns)
+					  enum call call, __s64 result, __u64 resolved_ns, __u64 pid_tgid,
+					  __u64 start_ns)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct call_arguments args;
@@ -171,6 +174,7 @@ static __always_inline enum fit fill_file(struct file_record *record, const __u3
 	read_arguments(regs, &args);
 	understand(call, &args, result, &what);
 	fill_header(&record->header, RECORD_FILE, bpf_ktime_get_boot_ns(), pid_tgid, start_ns);
+	record->resolved_ns = resolved_ns;
 	record->flags = what.flags;
 	record->mode = what.mode;
 	record->gid = what.gid;
@@ -233,7 +237,7 @@ static __always_inline __u32 lost_call(__u64 regs, __u32 call)
 			count_lost_record(control, LOST_CALLS + lost_call(regs, call));                \
 			return UNREADABLE;                                                             \
 		}                                                                                      \
-		if (fill_file(record, room, most, regs, call, result, pid_tgid,                        \
+		if (fill_file(record, room, most, regs, call, result, resolved_ns, pid_tgid,           \
 			      BPF_CORE_READ(task, group_leader, start_boottime)) == TOO_LONG &&        \
 		    (room) < LARGE_TEXT_BYTES) {                                                       \
 			bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);                                 \
@@ -243,13 +247,13 @@ static __always_inline __u32 lost_call(__u64 regs, __u32 call)
 	} while (0)
 
 /* Global functions, so that the verifier looks at them once. */
-__noinline int send_file_small(__u64 regs, __u32 call, __s64 result)
+__noinline int send_file_small(__u64 regs, __u32 call, __s64 result, __u64 resolved_ns)
 {
 	SEND_FILE(SMALL_TEXT_BYTES, NAME_BYTES);
 	return FITS;
 }
 
-__noinline int send_file_large(__u64 regs, __u32 call, __s64 result)
+__noinline int send_file_large(__u64 regs, __u32 call, __s64 result, __u64 resolved_ns)
 {
 	SEND_FILE(LARGE_TEXT_BYTES, PATH_BYTES);
 	return FITS;
@@ -262,8 +266,10 @@ static __always_inline int file_call(__u64 regs, enum call call, __s64 result)
 	if (call < CALL_OPEN || call > CALL_FTRUNCATE || !current_matches(bpf_get_current_pid_tgid(), &start_ns))
 		return 0;
 	announce_process();
-	if (send_file_small(regs, call, result) == TOO_LONG)
-		send_file_large(regs, call, result);
+	__u64 resolved_ns = paths_resolved ? take_resolved() : 0;
+
+	if (send_file_small(regs, call, result, resolved_ns) == TOO_LONG)
+		send_file_large(regs, call, result, resolved_ns);
 	return 0;
 }
 
@@ -277,9 +283,10 @@ SEC("tp_btf/sys_exit")
 int file_any_exit(__u64 *ctx)
 {
 	__u64 regs = argument(ctx, 0);
-	enum call call = call_of_number(CALL_NUMBER(regs));
+	__s64 nr = CALL_NUMBER(regs);
+	enum call call = call_of_number(nr);
 
-	if (call < CALL_OPEN || call > CALL_FTRUNCATE || in_compat_call())
+	if (is_compat_call(nr, CALL_OPEN) || call < CALL_OPEN || call > CALL_FTRUNCATE)
 		return 0;
 	return file_call(regs, call, ctx[1]);
 }

@@ -366,9 +366,10 @@ SEC("tp_btf/sys_exit")
 int net_any_exit(__u64 *ctx)
 {
 	__u64 regs = argument(ctx, 0);
-	enum call call = call_of_number(CALL_NUMBER(regs));
+	__s64 nr = CALL_NUMBER(regs);
+	enum call call = call_of_number(nr);
 
-	if (call < CALL_CONNECT || call > CALL_SENDMMSG || in_compat_call())
+	if (is_compat_call(nr, CALL_CONNECT) || call < CALL_CONNECT || call > CALL_SENDMMSG)
 		return 0;
 	return net_call(regs, call, ctx[1]);
 }

@@ -150,7 +150,7 @@ int process_exec(__u64 *ctx)
 
 	if (!control || !life_wanted(pid_tgid, &start_ns))
 		return 0;
-	if (BPF_CORE_READ(task, mm, task_size) <= 1ULL << 32)
+	if (is_32_bit(task))
 		count_loss(control, LOSS_COMPAT, 0);
 	if (!show_exec) {
 		announce_process();
@@ -299,7 +299,7 @@ int signal_any_exit(__u64 *ctx)
 	__s64 nr = CALL_NUMBER(regs);
 	enum call call = call_of_number(nr);
 
-	if (call < CALL_KILL || call > CALL_RT_TGSIGQUEUEINFO || in_compat_call())
+	if (is_compat_call(nr, CALL_KILL) || call < CALL_KILL || call > CALL_RT_TGSIGQUEUEINFO)
 		return 0;
 	return signal_call(regs, nr, ctx[1]);
 }

@@ -29,6 +29,7 @@ enum record_kind {
 	RECORD_FILE_CLOSE = 12,
 	RECORD_NET = 13,
 	RECORD_DNS = 14, /* only to count what is lost: a RECORD_NET that is one */
+	RECORD_PATHS = 15,
 	LOST_CALLS = 64,	 /* for files and sockets the system call is counted */
 	LOST_KINDS = 128,
 };
@@ -176,6 +177,7 @@ enum file_flags {
 /* A call on a file by name or descriptor, when it returned. */
 struct file_record {
 	struct record_header header;
+	__u64 resolved_ns; /* time of the paths_record that came before it and belongs to it; 0: none */
 	__u64 flags;  /* of open, rename; the new length of truncate */
 	__u32 mode;   /* permission bits; uid of chown */
 	__u32 gid;
@@ -189,6 +191,16 @@ struct file_record {
 	__u32 new_dir_bytes;
 	__u32 text_bytes;
 	__u8 text[]; /* name as given, then the directory that it is relative to; the same for the new name */
+};
+
+/* What the kernel found under the names of a call on files, while it runs; the call's own record follows. */
+struct paths_record {
+	struct record_header header;
+	__u32 file_flags; /* FILE_CUT, FILE_NEW_CUT */
+	__u32 path_bytes;
+	__u32 new_path_bytes;
+	__u32 text_bytes;
+	__u8 text[]; /* path components, the last one first; the same for the new path */
 };
 
 struct file_close_record {

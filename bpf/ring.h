@@ -16,6 +16,7 @@ enum loss_cause {
 	LOSS_MISSED_RETURN = 4, /* a call was seen to begin but not to return */
 	LOSS_IO_URING = 5,	/* done through io_uring, where it cannot be seen */
 	LOSS_COMPAT = 6,	/* a program of another word size: its calls cannot be seen */
+	LOSS_COMPAT_CALL = 7,	/* a 32-bit call (int 0x80) of a 64-bit program */
 	LOSS_CAUSES = 8,
 };
 

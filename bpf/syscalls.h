@@ -181,6 +181,11 @@ static __always_inline enum call call_of_number(__s64 nr)
  * A 32-bit call has other numbers. The tracepoints of single calls leave these out by themselves.
  * arch/x86/include/asm/thread_info.h: TS_COMPAT; a 32-bit program of arm64 is known by its size.
  */
+static __always_inline bool is_32_bit(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, mm, task_size) <= 1ULL << 32;
+}
+
 static __always_inline bool in_compat_call(void)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -188,8 +193,49 @@ static __always_inline bool in_compat_call(void)
 #if defined(__TARGET_ARCH_x86)
 	return BPF_CORE_READ(task, thread_info.status) & 2;
 #else
-	return BPF_CORE_READ(task, mm, task_size) <= 1ULL << 32;
+	return is_32_bit(task);
 #endif
+}
+
+/* A 32-bit call of a 64-bit program. 32-bit programs are told at their exec. */
+static __always_inline void count_compat_call(void)
+{
+	struct ring_control *control = get_ring_control();
+	__u64 start_ns;
+
+	if (control && !is_32_bit((struct task_struct *)bpf_get_current_task()) &&
+	    current_matches(bpf_get_current_pid_tgid(), &start_ns))
+		count_loss(control, LOSS_COMPAT_CALL, 0);
+}
+
+/* The same kinds of call, by their 32-bit numbers: arch/x86/entry/syscalls/syscall_32.tbl. */
+static __always_inline enum call kind_of_compat_call(__s64 nr)
+{
+#if defined(__TARGET_ARCH_x86)
+	switch (nr) {
+	case 5: case 8: case 9: case 10: case 15: case 16: case 38: case 39: case 40: case 83: case 92: case 93:
+	case 94: case 95: case 182: case 193: case 194: case 198: case 207: case 212: case 295: case 296:
+	case 298: case 301: case 302: case 303: case 304: case 306: case 353: case 437: case 452:
+		return CALL_OPEN;
+	case 102: case 345: case 361: case 362: case 363: case 364: case 369: case 370:
+		return CALL_CONNECT;
+	case 37: case 178: case 238: case 270: case 335: case 424:
+		return CALL_KILL;
+	}
+#else
+	(void)nr; /* a program of 64 bits cannot make any */
+#endif
+	return CALL_NONE;
+}
+
+/* For a program that is run for every call: whether it is a 32-bit one. If of this kind, it is counted. */
+static __always_inline bool is_compat_call(__s64 nr, enum call kind)
+{
+	if (!in_compat_call())
+		return false;
+	if (kind_of_compat_call(nr) == kind)
+		count_compat_call();
+	return true;
 }
 
 /* The current thread's registers in user space. */

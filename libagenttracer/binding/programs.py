@@ -202,6 +202,20 @@ class Program:
             raise MissingCapability(f"attach uprobe {target}", missing_for_bpf())
         raise AttachError("attach uprobe", f"{self.name} to {target}", fd)
 
+    def attach_kprobe_multi(self, symbols: Sequence[str]) -> Link:
+        """Attaches to many functions of the kernel with one link (Linux 5.18; section kprobe.multi)."""
+        names = [ffi.new("char[]", symbol.encode()) for symbol in symbols]
+        array = ffi.new("const char *[]", names)
+        options = ffi.new("struct bpf_kprobe_multi_opts *")
+        options.sz = ffi.sizeof("struct bpf_kprobe_multi_opts")
+        options.syms = array
+        options.cnt = len(names)
+        return self._attach(
+            "attach kprobes",
+            ",".join(symbols),
+            lambda: lib.bpf_program__attach_kprobe_multi_opts(self._live(), ffi.NULL, options),
+        )
+
     def attach_tracepoint(self, category: str, name: str) -> Link:
         """Attaches to a tracepoint by category and name (needs a readable tracefs)."""
         return self._attach(

@@ -114,6 +114,8 @@ def summary(stats: Stats, seconds: float, *, tls: bool) -> str:
         lines.append("  the ring was full: a larger --ring-size, or a filter, helps")
     if "io_uring" in stats.lost:
         lines.append("  calls that were made through io_uring cannot be seen, only counted")
+    if "compat_call" in stats.lost:
+        lines.append("  32-bit calls of 64-bit programs (int 0x80) cannot be seen, only counted")
     if "compat" in stats.lost:
         lines.append("  calls of 32-bit programs cannot be seen")
     lines += [f"  the kernel did not run {name} {count} times" for name, count in stats.missed_runs.items()]

@@ -19,10 +19,11 @@ class Loss(Event, frozen=True, gc=False):
     Attributes:
         cause: "ring_full" (the reader was too slow: a larger ring helps), "read_fault", "truncated",
             "map_full", "missed_return"; of processes also "io_uring" (`count` calls that were made that
-            way cannot be seen), "compat" (32-bit programs that were started), "held_back_full" (events of
-            a young process that were held back, and given up for lack of room), "not_run" (a program of
-            the tracer was not run, as it was running on that CPU already: it may have been for a process
-            that nobody asked for; `kind` names the program).
+            way cannot be seen), "compat" (32-bit programs that were started),
+            "compat_call" (32-bit calls of 64-bit programs), "held_back_full" (events of a young process
+            that were held back, and given up for lack of room), "not_run" (a program of the tracer was not
+            run, as it was running on that CPU already: it may have been for a process that nobody asked
+            for; `kind` names the program).
         count: records that are missing; for "ring_full" each would have been one event.
         lost_bytes: bytes of payload in them, as far as known.
         pid, comm, connection_id, direction: whose, where known.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from ..errors import LayoutError
 from ..events import (
@@ -20,9 +22,10 @@ from ..events import (
     FileRmdir,
     FileTruncate,
 )
-from .records import Call, FileFlag, path_of
+from .record_kinds import Call, FileFlag
+from .records import path_of
 
-__all__ = ["FILE_EVENTS", "decode_file", "decode_file_close"]
+__all__ = ["FILE_EVENTS", "ResolvedPaths", "decode_file", "decode_file_close", "resolved_paths"]
 
 # include/uapi/asm-generic/fcntl.h; the same on x86-64 and arm64
 _O_CREAT = 0o100
@@ -39,11 +42,32 @@ _INCOMPLETE = int(FileFlag.TRUNCATED | FileFlag.UNREADABLE | FileFlag.CUT | File
 _NAMES = {int(call): call.name for call in Call}
 
 
-def decode_file(record: Any, common: Any) -> Event:
+class ResolvedPaths(NamedTuple):
+    """What the kernel found under the names of a call, at this time; None: it had no such name."""
+
+    time_ns: int
+    path: str | None
+    new_path: str | None
+
+
+def resolved_paths(record: Any) -> ResolvedPaths:
+    """What a `PathsRecord` has; a path whose beginning is missing is none."""
+    text, end = record.text.tobytes(), record.path_bytes
+    has_path = record.path_bytes and not record.file_flags & _CUT
+    has_new_path = record.new_path_bytes and not record.file_flags & _NEW_CUT
+    return ResolvedPaths(
+        record.time_ns,
+        path_of(text[:end]) if has_path else None,
+        path_of(text[end : end + record.new_path_bytes]) if has_new_path else None,
+    )
+
+
+def decode_file(record: Any, common: Any, resolved: ResolvedPaths | None = None) -> Event:
     """The event of a `FileRecord`.
 
     Args:
         common: the fields of `ProcessEvent`, in order.
+        resolved: what the kernel found under the names.
     """
     # by position, as in the layout: it runs for every call
     *_, result, _, call, flags, name_bytes, dir_bytes, _ = record._values
@@ -60,7 +84,23 @@ def decode_file(record: Any, common: Any) -> Event:
     if maker is None:
         raise LayoutError(f"a record of a call on a file has the number {call}")
     head = (*common, path, result, _NAMES[call])
-    return maker(record, head, text, unresolved, bool(flags & _INCOMPLETE))
+    event = maker(record, head, text, unresolved, bool(flags & _INCOMPLETE))
+    return event if resolved is None or flags & _RESOLVED else _with_resolved(event, resolved)
+
+
+def _with_resolved(event: Event, resolved: ResolvedPaths) -> Event:
+    changes: dict[str, Any] = {}
+    if resolved.path is not None:
+        changes["path"] = resolved.path
+    if resolved.new_path is not None:
+        changes["new_path"] = resolved.new_path
+    names = {"path"}
+    if isinstance(event, (FileLink, FileRename)):
+        # what a symbolic link says is followed by nobody
+        names = {"new_path"} if isinstance(event, FileLink) and event.symbolic else {"path", "new_path"}
+    if names <= changes.keys():
+        changes["unresolved"] = False
+    return msgspec.structs.replace(event, **changes)
 
 
 def decode_file_close(record: Any, common: Any) -> Event:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import LayoutError
 from ..events import DnsQuery, Event, NetAccept, NetBind, NetClose, NetConnect, NetListen, NetSend
-from .records import Call, NetFlag
+from .record_kinds import Call, NetFlag
 
 __all__ = ["NET_EVENTS", "decode_net", "dns_questions"]
 

@@ -10,24 +10,21 @@ from typing import Any
 
 from ..errors import LayoutError
 from ..events import Event, Loss, ProcessExec, ProcessExit, ProcessFork, ShellLine, SignalSend
-from .file_decoder import FILE_EVENTS, decode_file, decode_file_close
+from .file_decoder import FILE_EVENTS, ResolvedPaths, decode_file, decode_file_close, resolved_paths
 from .identity import TracerIdentity
 from .interface import LossCount
 from .net_decoder import NET_EVENTS, decode_net
 from .process_table import DEFAULT_MAX_PROCESSES, KnownProcess, ProcessTable
+from .record_kinds import LOST_CALLS, Call, LossCause, ProcessFlag, RecordKind
 from .records import (
-    LOST_CALLS,
-    Call,
     ExecArgsRecord,
     ExitRecord,
     FileCloseRecord,
     FileRecord,
     ForkRecord,
-    LossCause,
     NetRecord,
-    ProcessFlag,
+    PathsRecord,
     ProcessRecord,
-    RecordKind,
     ShellLineRecord,
     SignalRecord,
     path_of,
@@ -40,6 +37,7 @@ CATEGORIES = (*DEFAULT_CATEGORIES, "io")
 
 _HEADER_BYTES = 8  # the ring's own, in front of each record
 _MAX_PENDING_ARGS = 4096
+_MAX_PENDING_PATHS = 4096
 _PAGE_BYTES = 4096
 _SIGNAL_CALLS = {int(call): call.name for call in Call if Call.kill <= call <= Call.rt_tgsigqueueinfo}
 # what a lost record would have become
@@ -82,6 +80,7 @@ class ProcessDecoder:
         self.table = ProcessTable(identity.boot, max_processes)
         self.records = 0
         self._args: dict[tuple[int, int], tuple[int, bytearray]] = {}  # with the number of the exec
+        self._paths: dict[int, ResolvedPaths] = {}  # by thread
         self._told: dict[tuple[LossCause, str | None], list[int]] = {}
         self._told_missed: dict[str, int] = {}
         self._last_ns = 0
@@ -93,6 +92,7 @@ class ProcessDecoder:
             RecordKind.EXIT: self._on_exit,
             RecordKind.SIGNAL: self._on_signal,
             RecordKind.SHELL_LINE: self._on_line,
+            RecordKind.PATHS: self._on_paths,
             RecordKind.FILE: self._on_file,
             RecordKind.FILE_CLOSE: self._on_file_close,
             RecordKind.NET: self._on_net,
@@ -286,12 +286,23 @@ class ProcessDecoder:
         line = record.payload.tobytes().decode(errors="surrogateescape")
         events.append(ShellLine(*(*self._common_of(record, process, at), line, bool(record.flags))))
 
+    def _on_paths(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
+        record = PathsRecord.unpack_from(view, offset, length)
+        if len(self._paths) >= _MAX_PENDING_PATHS:  # the records of their calls were lost
+            self._paths.clear()
+        self._paths[record.tid] = resolved_paths(record)
+
     def _on_file(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = FileRecord.unpack_from(view, offset, length)
-        tgid, time_ns, start_ns, tid, uid, *_ = record._values  # by position: it runs for every call
+        tgid, time_ns, start_ns, tid, uid, resolved_ns, *_ = (
+            record._values
+        )  # by position: it runs for every call
         process = self.table.get(tgid, start_ns)
         common = self._common(at, process, time_ns, tid, uid)
-        events.append(decode_file(record, common))
+        resolved = self._paths.pop(tid, None) if resolved_ns else None
+        if resolved is not None and resolved.time_ns != resolved_ns:
+            resolved = None
+        events.append(decode_file(record, common, resolved))
 
     def _on_file_close(
         self, view: memoryview, offset: int, length: int, at: int, events: list[Event]

@@ -16,6 +16,7 @@ from ..errors import AgentTracerError, BindingError
 from ..system.kernel import has_btf_name, has_syscall_tracepoint, has_tracefs
 from ..system.processes import check_pid, check_pid_namespace, pids
 from .filters import Filter
+from .optional_probes import probe_compat_calls, probe_paths
 from .tracking import Tracking, open_object
 
 __all__ = ["ProcessSource"]
@@ -140,6 +141,10 @@ class ProcessSource:
         return {name: some - missing for name, some in programs.items()}
 
     def _load(self) -> None:
+        if "file" in self._wanted:
+            self._keep("resolve", *probe_paths(self._tracking))
+        if self._single_calls:
+            self._keep("compat", *probe_compat_calls(self._tracking, *self._calls()))
         for name, wanted in self._programs().items():
             spec = self._tracking.join(open_object(name))
             for program in spec.programs:
@@ -153,7 +158,26 @@ class ProcessSource:
                 spec.globals["show_net"] = "net" in self._wanted
                 spec.globals["show_dns"] = "dns" in self._wanted
                 spec.globals["bytes_known"] = "socket_sent" in wanted
+            elif name == "file" and (resolver := self._objects.get("resolve")):
+                spec.maps["resolved"].reuse(resolver.maps["resolved"])
+                spec.globals["paths_resolved"] = True
             self._objects[name] = spec.load()
+
+    def _keep(self, name: str, item: Object | None, note: str) -> None:
+        """An optional object, or a note that it is missing."""
+        if item is not None:
+            self._objects[name] = item
+        elif note:
+            self.notes.append(note)
+
+    def _calls(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        """The calls on files, on sockets and for signals that are wanted."""
+        net = _NET_CALLS if "net" in self._wanted else _DNS_CALLS if "dns" in self._wanted else ()
+        return (
+            _FILE_CALLS if "file" in self._wanted else (),
+            net,
+            _SIGNAL_CALLS if "signal" in self._wanted else (),
+        )
 
     # what is attached, and in which order
 
@@ -176,11 +200,11 @@ class ProcessSource:
         program.run_iterator()
 
     def _attach_single_calls(self) -> None:
-        net: Sequence[str] = _NET_CALLS if "net" in self._wanted else _DNS_CALLS
+        files, net, signals = self._calls()
         points: list[tuple[Program, str]] = []
         for name, calls in (
-            ("signal_exit", _SIGNAL_CALLS),
-            ("file_exit", _FILE_CALLS),
+            ("signal_exit", signals),
+            ("file_exit", files),
             ("io_exit", _IO_CALLS),
             ("net_exit", net),
         ):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from .records import ProcessFlag, comm_of, path_of
+from .record_kinds import ProcessFlag
+from .records import comm_of, path_of
 
 __all__ = ["DEFAULT_MAX_PROCESSES", "KnownProcess", "ProcessTable"]
 

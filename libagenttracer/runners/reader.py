@@ -12,7 +12,7 @@ from typing import Any
 from ..binding import Lease, RingBuffer
 from ..binding._libbpf import ffi, lib
 from .interface import LossCount
-from .records import LossCause, ReaderState
+from .record_kinds import LossCause, ReaderState
 
 __all__ = ["RingReader"]
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-from enum import IntEnum, IntFlag
 
 from construct import Bytes, Int16ul, Int32sl, Int32ul, Int64ul, Padding, Struct, this
 
@@ -14,177 +13,22 @@ from ..binding.layout import record_class
 
 __all__ = [
     "LAYOUTS",
-    "LOST_CALLS",
-    "Call",
     "ExecArgsRecord",
     "ExitRecord",
     "FileCloseRecord",
-    "FileFlag",
     "FileRecord",
     "ForkRecord",
-    "LossCause",
-    "NetFlag",
     "NetRecord",
-    "ProcessFlag",
+    "PathsRecord",
     "ProcessRecord",
-    "ReaderState",
-    "RecordKind",
     "ShellLineRecord",
     "SignalRecord",
     "SslDataRecord",
-    "SslFlag",
-    "SslFunction",
     "SslHandshakeRecord",
     "SslSendfileRecord",
     "comm_of",
     "path_of",
 ]
-
-
-class RecordKind(IntEnum):
-    """The first field of every record."""
-
-    PROCESS = 1
-    SSL_DATA = 2
-    SSL_HANDSHAKE = 3
-    SSL_SENDFILE = 4
-    FORK = 5
-    EXEC = 6
-    EXEC_ARGS = 7
-    EXIT = 8
-    SIGNAL = 9
-    SHELL_LINE = 10
-    FILE = 11
-    FILE_CLOSE = 12
-    NET = 13
-    DNS = 14  # only to count what is lost
-
-
-class SslFunction(IntEnum):
-    """Which call a TLS record comes from; the member's name is the function's."""
-
-    SSL_read = 0
-    SSL_write = 1
-    SSL_read_ex = 2
-    SSL_write_ex = 3
-    SSL_write_ex2 = 4
-    SSL_do_handshake = 5
-    SSL_connect = 6
-    SSL_accept = 7
-    SSL_new = 8
-    SSL_clear = 9
-    SSL_sendfile = 10
-
-
-LOST_CALLS = 64  # the loss counters of system calls come behind those of kinds
-FUNCTION_SLOTS = 16  # FN_COUNT: counters of one library in the probe_hits map
-
-
-class SslFlag(IntFlag):
-    """Flags of a TLS record."""
-
-    WRITTEN = 1
-    JOINED_LATE = 2
-    READ_FAULT = 4
-    SPLIT = 8
-
-
-class ProcessFlag(IntFlag):
-    """Flags of a process record."""
-
-    EXE_TRUNCATED = 1
-    CWD_TRUNCATED = 2
-    EXE_DELETED = 4
-    EXE_ANONYMOUS = 8
-    COMPAT = 16
-
-
-class Call(IntEnum):
-    """Which system call a record comes from; the member's name is the call's."""
-
-    open = 1
-    openat = 2
-    openat2 = 3
-    creat = 4
-    unlink = 5
-    unlinkat = 6
-    rename = 7
-    renameat = 8
-    renameat2 = 9
-    mkdir = 10
-    mkdirat = 11
-    rmdir = 12
-    link = 13
-    linkat = 14
-    symlink = 15
-    symlinkat = 16
-    chmod = 17
-    fchmod = 18
-    fchmodat = 19
-    fchmodat2 = 20
-    chown = 21
-    fchown = 22
-    lchown = 23
-    fchownat = 24
-    truncate = 25
-    ftruncate = 26
-    connect = 30
-    accept = 31
-    accept4 = 32
-    bind = 33
-    listen = 34
-    sendto = 35
-    sendmsg = 36
-    sendmmsg = 37
-    close = 38
-    kill = 50
-    tkill = 51
-    tgkill = 52
-    pidfd_send_signal = 53
-    rt_sigqueueinfo = 54
-    rt_tgsigqueueinfo = 55
-    read = 60
-    write = 61
-
-
-class FileFlag(IntFlag):
-    """Flags of a file record."""
-
-    RESOLVED = 1
-    ANONYMOUS = 2
-    TRUNCATED = 4
-    UNREADABLE = 8
-    DIR_KNOWN = 16
-    NEW_DIR_KNOWN = 32
-    CUT = 64
-    NEW_CUT = 128
-
-
-class NetFlag(IntFlag):
-    """Flags of a socket record."""
-
-    LATE = 1
-    BYTES_KNOWN = 2
-
-
-class LossCause(IntEnum):
-    """Indexes of the loss counters in `ring_control`."""
-
-    RING_FULL = 0
-    READ_FAULT = 1
-    TRUNCATED = 2
-    MAP_FULL = 3
-    MISSED_RETURN = 4
-    IO_URING = 5
-    COMPAT = 6
-
-
-class ReaderState(IntEnum):
-    """What the kernel is told about the reader; see bpf/ring.h."""
-
-    RUNS = 0
-    NAPS = 1
-    WAITS = 2
 
 
 record_header = Struct(
@@ -256,6 +100,7 @@ shell_line_record = Struct(
 
 file_record = Struct(
     "header" / record_header,
+    "resolved_ns" / Int64ul,
     "flags" / Int64ul,
     "mode" / Int32ul,
     "gid" / Int32ul,
@@ -267,6 +112,15 @@ file_record = Struct(
     "dir_bytes" / Int32ul,
     "new_name_bytes" / Int32ul,
     "new_dir_bytes" / Int32ul,
+    "text_bytes" / Int32ul,
+    "text" / Bytes(this.text_bytes),
+)
+
+paths_record = Struct(
+    "header" / record_header,
+    "file_flags" / Int32ul,
+    "path_bytes" / Int32ul,
+    "new_path_bytes" / Int32ul,
     "text_bytes" / Int32ul,
     "text" / Bytes(this.text_bytes),
 )
@@ -363,6 +217,7 @@ LAYOUTS = {
     "signal_record": signal_record,
     "shell_line_record": shell_line_record,
     "file_record": file_record,
+    "paths_record": paths_record,
     "file_close_record": file_close_record,
     "net_record": net_record,
     "ssl_data_record": ssl_data_record,
@@ -379,6 +234,7 @@ ExitRecord = record_class(exit_record, "ExitRecord")
 SignalRecord = record_class(signal_record, "SignalRecord")
 ShellLineRecord = record_class(shell_line_record, "ShellLineRecord")
 FileRecord = record_class(file_record, "FileRecord", lazy=["kind", "gid", "new_name_bytes", "new_dir_bytes"])
+PathsRecord = record_class(paths_record, "PathsRecord")
 FileCloseRecord = record_class(file_close_record, "FileCloseRecord")
 NetRecord = record_class(net_record, "NetRecord")
 SslDataRecord = record_class(

@@ -13,16 +13,8 @@ from ..events import Event, Loss, SslData, SslHandshake, SslSendfile
 from .identity import TracerIdentity
 from .interface import ConnectionTotals, LibraryTable, LossCount
 from .process_table import KnownProcess, ProcessTable
-from .records import (
-    LossCause,
-    ProcessRecord,
-    RecordKind,
-    SslDataRecord,
-    SslFlag,
-    SslFunction,
-    SslHandshakeRecord,
-    SslSendfileRecord,
-)
+from .record_kinds import LossCause, RecordKind, SslFlag, SslFunction
+from .records import ProcessRecord, SslDataRecord, SslHandshakeRecord, SslSendfileRecord
 
 __all__ = ["SslDecoder"]
 

@@ -17,7 +17,8 @@ from ..system.libraries import Library, file_identity, mapped_libraries, open_li
 from ..system.processes import check_pid, check_pid_namespace, leader_comm, pids
 from .filters import Filter
 from .interface import ConnectionTotals, LibraryCoverage, LibraryTable
-from .records import FUNCTION_SLOTS, Connection, ConnectionKey, SslFunction
+from .record_kinds import FUNCTION_SLOTS, SslFunction
+from .records import Connection, ConnectionKey
 from .tracking import Tracking, open_object
 
 __all__ = ["SslSource"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 
-__all__ = ["has_btf_name", "has_syscall_tracepoint", "has_tracefs"]
+__all__ = ["has_btf_name", "has_syscall_tracepoint", "has_tracefs", "kernel_functions"]
 
 _TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")  # where libbpf looks
 
@@ -32,3 +32,14 @@ def has_tracefs() -> bool:
 def has_syscall_tracepoint(name: str) -> bool:
     """Whether there is a tracepoint of this name, for instance "sys_exit_openat2"."""
     return any(os.path.exists(f"{root}/events/syscalls/{name}/id") for root in _TRACEFS)
+
+
+def kernel_functions(prefix: str) -> frozenset[str]:
+    """The kernel's functions whose names begin so."""
+    begin = prefix.encode()
+    try:
+        with open("/proc/kallsyms", "rb") as file:  # address, type, name, perhaps a module
+            names = [line.split(None, 3)[2] for line in file if begin in line]
+    except OSError:
+        return frozenset()
+    return frozenset(name.decode() for name in names if name.startswith(begin))

@@ -296,6 +296,90 @@ def process_crowd(recording: Path) -> None:
     expect("none twice", [name for name in wanted if seen[name] > wanted[name]], [])
 
 
+LINKED = """
+import os, sys
+os.mkdir("real")
+os.symlink("real", "link")
+os.mkdir("link/made")
+os.rename("link/made", "link/moved")
+os.rmdir("link/moved")
+open("link/file", "w").close()
+os.link("link/file", "link/other")
+os.symlink("nowhere", "link/soft")
+os.symlink("file", "real/follow")
+os.chmod("link/follow", 0o600)
+os.chown("link/follow", 0, 0)
+os.truncate("link/follow", 7)
+os.unlink("link/soft")
+os.unlink("link/" + "../link/" * 30 + "follow")
+"""
+
+
+def process_links(recording: Path) -> None:
+    """Names with symbolic links in them: these kernels have fentry, so the paths are the real ones."""
+    folder = f"{os.getcwd()}/links-{recording.stem}"
+    os.mkdir(folder)
+    options = ["process", "-v", "-o", str(recording), "--window", "0", "--events", "file"]
+    with log_of(recording).open("wb") as log:
+        command = [
+            *TRACER,
+            *options,
+            "--",
+            "python3",
+            "-I",
+            "-S",
+            "-c",
+            f"import os; os.chdir({folder!r})\n{LINKED}",
+        ]
+        subprocess.run(command, stdout=log, stderr=log, timeout=120, check=True)
+    expect("a note", "no fentry" in log_of(recording).read_text(errors="replace"), False)
+    seen = [
+        event.of("path", "new_path", "unresolved")
+        for event in read(recording)
+        if event.kind.startswith("file_")
+        and (event.data.get("new_path") or event.data["path"]).startswith(folder)
+    ]
+    real = f"{folder}/real"
+    wanted = [
+        ("file_mkdir", f"{real}", None, None),
+        ("file_link", "real", f"{folder}/link", None),
+        ("file_mkdir", f"{real}/made", None, None),
+        ("file_rename", f"{real}/made", f"{real}/moved", None),
+        ("file_rmdir", f"{real}/moved", None, None),
+        ("file_open", f"{real}/file", None, None),
+        ("file_link", f"{real}/file", f"{real}/other", None),
+        ("file_link", "nowhere", f"{real}/soft", None),
+        ("file_link", "file", f"{real}/follow", None),
+        ("file_chmod", f"{real}/file", None, None),
+        ("file_chown", f"{real}/file", None, None),
+        ("file_truncate", f"{real}/file", None, None),
+        ("file_delete", f"{real}/soft", None, None),
+        ("file_delete", f"{real}/follow", None, None),
+    ]
+    expect_all("files", seen, wanted)
+
+
+def process_int80(recording: Path) -> None:
+    """32-bit calls of a 64-bit program: counted, or the summary says that they are not."""
+    options = ["process", "-v", "-o", str(recording), "--events", "file,signal"]
+    with log_of(recording).open("wb") as log:
+        command = [
+            *TRACER,
+            *options,
+            "--",
+            f"{os.getcwd()}/int80",
+            "/etc/passwd",
+            f"{os.getcwd()}/int80-folder",
+            "9",
+        ]
+        subprocess.run(command, stdout=log, stderr=log, timeout=120, check=True)
+    said = log_of(recording).read_text(errors="replace")
+    version = tuple(map(int, os.uname().release.split(".")[:2]))
+    counted = version >= (5, 18) or not has_tracefs()
+    expect("int 0x80 counted", "lost: compat_call 36" in said, counted)
+    expect("the note", "(int 0x80) are neither seen nor counted" in said, not counted)
+
+
 def without_tracefs(check: Callable[[Path], None], recording: Path) -> None:
     """A check where the tracepoints of single calls cannot be had. tracefs stays away afterwards."""
     for path in TRACEFS:
@@ -309,5 +393,8 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "process_everything": process_everything,
     "process_lives": process_lives,
     "process_crowd": process_crowd,
+    "process_links": process_links,
+    "process_int80": process_int80,
     "process_command_without_tracefs": functools.partial(without_tracefs, process_command),
+    "process_int80_without_tracefs": functools.partial(without_tracefs, process_int80),
 }

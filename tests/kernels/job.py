@@ -33,6 +33,8 @@ def main() -> int:
     (wheel,) = (ROOT / "dist").glob("*_x86_64.whl")
     install(wheel, job / "site")
     shutil.copytree(ROOT / "tests" / "workloads", job / "tests" / "workloads")
+    int80 = ROOT / "tests" / "workloads" / "int80.c"
+    subprocess.run(["gcc", "-O2", "-static", "-o", str(job / "int80"), str(int80)], check=True)
     for module in HERE.glob("in_guest*.py"):
         shutil.copy(module, job)
     (job / "run.sh").write_text("PYTHONPATH=site exec python3 in_guest.py\n")

@@ -149,7 +149,7 @@ def main() -> int:
         help="only the matrix rows with NAME in them, such as 5.10",
     )
     parser.add_argument("--cache", type=Path, default=HERE.parents[1] / "build" / "kernels")
-    parser.add_argument("--time-limit", type=float, default=240, help="seconds for each guest")
+    parser.add_argument("--time-limit", type=float, default=400, help="seconds for each guest")
     options = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # not in every user's PATH; mke2fs is there
     cache: Path = options.cache.resolve()

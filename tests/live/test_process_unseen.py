@@ -106,6 +106,32 @@ def test_a_32_bit_program_without_tracefs(
     check_compat(events, compat)
 
 
+@on_x86
+@pytest.mark.parametrize(("events", "each"), [("file,signal,exit", 4), ("signal", 1), ("net", 0)])
+def test_32_bit_calls_of_a_64_bit_program_are_counted(
+    events: str, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here by the programs that every call passes; tests/kernels has the other way."""
+    monkeypatch.setattr(process_source, "has_tracefs", lambda: False)
+    program = compile_workload("int80", tmp_path)
+    command = [str(program), TARGET, str(tmp_path / "folder"), str(ROUNDS)]
+    with ProcessRunner(command=command, events=events.split(","), window_s=0) as runner:
+        found = list(runner)
+        assert runner.exit_status == 0
+    assert lost(found) == ({"compat_call": each * ROUNDS} if each else {})
+    assert not [e for e in found if isinstance(e, FileEvent) and e.path == str(tmp_path / "folder")]
+
+
+@on_x86
+def test_that_32_bit_calls_are_not_counted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is tracefs and the kernel has no kprobe.multi."""
+    program = compile_workload("int80", tmp_path)
+    command = [str(program), TARGET, str(tmp_path / "folder"), str(ROUNDS)]
+    found = record(command, tmp_path / "t.jsonl")
+    counted = lost(found.events) == {"compat_call": 4 * ROUNDS}
+    assert counted != ("(int 0x80) are neither seen nor counted: no kprobe.multi" in found.said)
+
+
 def check_compat(events: Sequence[Event], compat: Path) -> None:
     assert lost(events) == {"compat": 1}
     execs = {event.exe: event for event in events if isinstance(event, ProcessExec)}

@@ -10,19 +10,15 @@ from typing import Any
 from libagenttracer.events import Event, Loss, SslData
 from libagenttracer.runners.identity import TracerIdentity
 from libagenttracer.runners.interface import ConnectionTotals, LibraryTable, LossCount
+from libagenttracer.runners.record_kinds import Call, FileFlag, LossCause, RecordKind, SslFlag, SslFunction
 from libagenttracer.runners.records import (
-    Call,
-    FileFlag,
-    LossCause,
-    RecordKind,
-    SslFlag,
-    SslFunction,
     exec_args_record,
     exit_record,
     file_close_record,
     file_record,
     fork_record,
     net_record,
+    paths_record,
     process_record,
     shell_line_record,
     signal_record,
@@ -208,7 +204,7 @@ def file(
             flags |= known
     text = b"".join(parts)
     fields = {
-        "flags": 0, "mode": 0, "gid": 0, "result": 0, "fd": -1,
+        "resolved_ns": 0, "flags": 0, "mode": 0, "gid": 0, "result": 0, "fd": -1,
         "name_bytes": len(parts[0]), "dir_bytes": len(parts[1]),
         "new_name_bytes": len(parts[2]), "new_dir_bytes": len(parts[3]),
     }  # fmt: skip
@@ -221,6 +217,22 @@ def file(
             "file_flags": flags | changes.get("file_flags", 0),
             "text_bytes": len(text),
             "text": text,
+        }
+    )
+    return raw + b"\xaa" * 60
+
+
+def paths(path: str | None, new_path: str | None = None, file_flags: int = 0, **changes: int) -> bytes:
+    """What the kernel found under the names of a call."""
+    parts = [b"" if one is None else components(one) for one in (path, new_path)]
+    raw: bytes = paths_record.build(
+        {
+            "header": header(RecordKind.PATHS, **changes),
+            "file_flags": file_flags,
+            "path_bytes": len(parts[0]),
+            "new_path_bytes": len(parts[1]),
+            "text_bytes": len(parts[0] + parts[1]),
+            "text": parts[0] + parts[1],
         }
     )
     return raw + b"\xaa" * 60

@@ -19,14 +19,11 @@ from libagenttracer.events import (
     FileRmdir,
     FileTruncate,
 )
-from libagenttracer.runners.records import (
-    Call,
-    FileFlag,
-)
+from libagenttracer.runners.record_kinds import Call, FileFlag
 
 from . import records
 from .process_bench import AT_REMOVEDIR, NOBODY, Bench
-from .records import file
+from .records import file, paths
 
 O_CREAT, O_TMPFILE, O_PATH = 0o100, 0o20200000, 0o10000000
 FOLLOWING = ["open", "openat", "openat2", "creat", "chmod", "fchmodat", "fchmodat2", "chown", "fchownat"]
@@ -194,6 +191,44 @@ def test_permissions_and_owners(bench: Bench) -> None:
 @pytest.mark.parametrize("length", [0, 5, (1 << 63) - 1, -1, -(1 << 63)])
 def test_length(bench: Bench, length: int) -> None:
     assert bench.one(file(Call.truncate, b"a", "/", flags=length % (1 << 64))).length == length
+
+
+def test_what_the_kernel_found_under_the_names(bench: Bench) -> None:
+    """It counts for the call that it belongs to, and for no other one."""
+    given = file(Call.unlink, b"link/b", "/x", resolved_ns=7)
+    (event,) = bench.feed(paths("/real/b", time_ns=7), given)
+    assert (event.path, event.unresolved) == ("/real/b", False)  # type: ignore[attr-defined]
+    (event,) = bench.feed(paths("/real/b", time_ns=8), given)
+    assert (event.path, event.unresolved) == ("/x/link/b", True)  # type: ignore[attr-defined]
+    (event,) = bench.feed(given)
+    assert (event.path, event.unresolved) == ("/x/link/b", True)  # type: ignore[attr-defined]
+    other = file(Call.unlink, b"link/b", "/x")
+    (event,) = bench.feed(paths("/real/b", time_ns=7), other)
+    assert (event.path, event.unresolved) == ("/x/link/b", True)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("call", "found", "new_found", "expected"),
+    [
+        (Call.rename, "/r/a", "/r/b", ("/r/a", "/r/b", False)),
+        (Call.link, "/r/a", "/r/b", ("/r/a", "/r/b", False)),
+        (Call.rename, None, "/r/b", ("/x/l/a", "/r/b", True)),
+        (Call.symlink, None, "/r/b", ("l/a", "/r/b", False)),
+    ],
+)
+def test_two_names_that_the_kernel_found(
+    bench: Bench, call: Call, found: str | None, new_found: str, expected: tuple[str, str, bool]
+) -> None:
+    first = (b"l/a", None if call == Call.symlink else "/x")
+    raw = file(call, *first, b"l/b", "/x", resolved_ns=7)
+    (event,) = bench.feed(paths(found, new_found, time_ns=7), raw)
+    assert (event.path, event.new_path, event.unresolved) == expected  # type: ignore[attr-defined]
+
+
+def test_a_found_path_without_its_beginning_counts_for_nothing(bench: Bench) -> None:
+    raw = file(Call.chmod, b"a", "/x", resolved_ns=7)
+    (event,) = bench.feed(paths("/r/a", file_flags=FileFlag.CUT, time_ns=7), raw)
+    assert (event.path, event.unresolved) == ("/x/a", True)  # type: ignore[attr-defined]
 
 
 def test_what_went_through_a_file(bench: Bench) -> None:

@@ -22,10 +22,7 @@ from libagenttracer.events import (
     NetSend,
 )
 from libagenttracer.runners.net_decoder import dns_questions
-from libagenttracer.runners.records import (
-    Call,
-    NetFlag,
-)
+from libagenttracer.runners.record_kinds import Call, NetFlag
 
 from .process_bench import A_QUERY, INET, INET6, UNIX, Bench
 from .records import net

@@ -26,14 +26,8 @@ from libagenttracer.events import (
 from libagenttracer.runners import process_decoder
 from libagenttracer.runners.interface import LossCount
 from libagenttracer.runners.process_decoder import CATEGORIES, DEFAULT_CATEGORIES
-from libagenttracer.runners.records import (
-    LAYOUTS,
-    LOST_CALLS,
-    Call,
-    LossCause,
-    ProcessFlag,
-    RecordKind,
-)
+from libagenttracer.runners.record_kinds import LOST_CALLS, Call, LossCause, ProcessFlag, RecordKind
+from libagenttracer.runners.records import LAYOUTS
 
 from . import records
 from .process_bench import INET, INET6, UNIX, Bench

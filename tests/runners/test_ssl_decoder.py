@@ -14,7 +14,7 @@ from libagenttracer.events import Loss, SslData, SslHandshake, SslSendfile
 from libagenttracer.runners import ssl_decoder
 from libagenttracer.runners.interface import LibraryTable
 from libagenttracer.runners.process_table import DEFAULT_MAX_PROCESSES
-from libagenttracer.runners.records import SslFlag
+from libagenttracer.runners.record_kinds import SslFlag
 
 from .records import GENERATION_NS, RING_BYTES, SSL, Bench, data, handshake, only_data, process, sendfile
 
