@@ -2,8 +2,56 @@
 
 from __future__ import annotations
 
-from .base import Analyzer, Chain
-from .lifetime import MinimumLifetime
-from .repeats import RepeatMerger
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Analyzer", "Chain", "MinimumLifetime", "RepeatMerger"]
+from .._lazy import load_name
+from .base import Analyzer, Chain
+
+if TYPE_CHECKING:
+    from .chunks import ChunkMerger
+    from .decoding import decoders
+    from .filters import FilterAnalyzer
+    from .http import HttpAnalyzer, Limits
+    from .lifetime import MinimumLifetime
+    from .llm import LlmAnalyzer
+    from .mcp import McpAnalyzer
+    from .redact import Redactor
+    from .repeats import RepeatMerger
+    from .select import Hide
+    from .sse import SseMerger
+
+__all__ = [
+    "Analyzer",
+    "Chain",
+    "ChunkMerger",
+    "FilterAnalyzer",
+    "Hide",
+    "HttpAnalyzer",
+    "Limits",
+    "LlmAnalyzer",
+    "McpAnalyzer",
+    "MinimumLifetime",
+    "Redactor",
+    "RepeatMerger",
+    "SseMerger",
+    "decoders",
+]
+
+# imported when they are first used: parsers and codecs cost time, and most runs need few of them
+_HOMES = {
+    "chunks": ("ChunkMerger",),
+    "decoding": ("decoders",),
+    "filters": ("FilterAnalyzer",),
+    "http": ("HttpAnalyzer", "Limits"),
+    "lifetime": ("MinimumLifetime",),
+    "llm": ("LlmAnalyzer",),
+    "mcp": ("McpAnalyzer",),
+    "redact": ("Redactor",),
+    "repeats": ("RepeatMerger",),
+    "select": ("Hide",),
+    "sse": ("SseMerger",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    return load_name(__name__, _HOMES, name)

@@ -33,6 +33,7 @@ def run_live(
     *,
     quiet: bool,
     announce: Callable[[Runner], str] | None,
+    notes: Callable[[], list[str]] = list,
 ) -> int:
     """Runs it to its end, and says so; returns the exit status.
 
@@ -42,6 +43,7 @@ def run_live(
         nice: the tracer's own priority.
         quiet: nothing but errors on stderr.
         announce: says what is traced, once it is; None: say nothing.
+        notes: what else the summary says.
     """
     began_s = time.monotonic()
     try:
@@ -59,10 +61,9 @@ def run_live(
     except OutputError as error:
         problem = error
     if not quiet:
-        print(
-            summary(runner.stats, time.monotonic() - began_s, tls=isinstance(runner, SslRunner)),
-            file=sys.stderr,
-        )
+        stats = runner.stats
+        stats.notes.extend(notes())
+        print(summary(stats, time.monotonic() - began_s, tls=isinstance(runner, SslRunner)), file=sys.stderr)
     if problem is not None:
         if runner.launched is not None:
             runner.launched.wait()  # untraced from here on, but it still gets our signals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from ..runners.process import DEFAULT_RING_BYTES, DEFAULT_WINDOW_S, ProcessRunne
 from ..runners.process_decoder import CATEGORIES, DEFAULT_CATEGORIES
 from ..runners.runner import Runner
 from ..system.launch import caller
+from .chain import Stages, stage_options
 from .live import check_times, run_live
 from .options import SIZE, make_output, set_verbosity
 
@@ -55,6 +57,7 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
     help=f"Of {', '.join(CATEGORIES)}. Default: {','.join(DEFAULT_CATEGORIES)}. "
     "io (bytes read and written, at close) slows every read and write.",
 )  # fmt: skip
+@stage_options
 @click.option("--tree", is_flag=True, help="Show the processes as a tree at the end (on stderr).")
 @click.option("--extra", is_flag=True, help="In text: more of each event.")
 @click.option(
@@ -100,6 +103,7 @@ def process_command(
     quiet: bool,
     verbose: int,
     command: tuple[str, ...],
+    **stage_options: Any,
 ) -> int:
     """Show what processes do: their lives, files, sockets, signals, and lines entered in bash.
 
@@ -108,6 +112,7 @@ def process_command(
     """
     set_verbosity(verbose)
     check_times(for_s, minimum_ms, window_s)
+    stages = Stages(**stage_options)
     if user and not command:
         raise click.UsageError("--as goes with -- COMMAND")
     try:
@@ -123,13 +128,16 @@ def process_command(
             user=user or (caller() if command else None),
             ring_bytes=ring_size,
             max_processes=max_processes,
+            analyzers=stages.analyzers,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     runner.add_output(make_output(output, form, extra=extra))
     if tree:
         runner.add_output(ProcessTree(sys.stderr))
-    return run_live(runner, for_s, nice, quiet=quiet, announce=None if command else _announcement)
+    stages.warn()
+    announce = None if command else _announcement
+    return run_live(runner, for_s, nice, quiet=quiet, announce=announce, notes=stages.notes)
 
 
 def _announcement(runner: Runner) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
+from ..outputs import Har
 from ..runners.runner import Runner
 from ..runners.ssl import DEFAULT_RING_BYTES, SslRunner
 from ..system.launch import caller
+from .chain import Stages, decode_options, stage_options
 from .live import check_times, run_live
 from .options import SIZE, USER_ID, make_output, set_verbosity
 
@@ -17,7 +21,13 @@ Examples:
   libagenttracer ssl -- curl https://example.org     run a command and show what it says
   libagenttracer ssl -p 4242 -f                      a process and its descendants
   libagenttracer ssl -c python,node -o trace.jsonl   all processes of these names, into a file
+  libagenttracer ssl --llm -- claude -p hello        prompts, answers, tool calls and tokens
+  libagenttracer ssl --http --filter 'http.status >= 400' -c node
   libagenttracer ssl | jq .data.payload              everything, as JSON Lines
+
+\b
+Without --http, --sse-merge, --llm or --mcp, the plaintext is shown as it is, unredacted. With them secrets
+are replaced by fingerprints. Expressions: docs/filters.md.
 
 \b
 Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wrong usage.
@@ -31,6 +41,9 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
 @click.option("-c", "--comm", help="Only processes whose first thread has one of these names (NAME,NAME).")
 @click.option("-u", "--uid", type=USER_ID, help="Only processes of this user (number or name).")
 @click.option("-f", "--follow-forks", is_flag=True, help="Descendants of matching processes too.")
+@decode_options
+@stage_options
+@click.option("--har", metavar="FILE", help="Write the exchanges there as HAR 1.2 too (with --http).")
 @click.option("--handshake", is_flag=True, help="Show handshakes too.")
 @click.option(
     "--lib",
@@ -66,6 +79,7 @@ def ssl_command(
     follow_forks: bool,
     handshake: bool,
     libraries: tuple[str, ...],
+    har: str | None,
     extra: bool,
     form: str,
     output: str | None,
@@ -76,14 +90,18 @@ def ssl_command(
     quiet: bool,
     verbose: int,
     command: tuple[str, ...],
+    **stage_options: Any,
 ) -> int:
     """Show what processes send and receive inside TLS (OpenSSL 1.1 and 3.x).
 
     With no filter, every process is traced. With -- COMMAND, the command is started and traced with its
-    descendants from the first byte on. The output is not redacted.
+    descendants from the first byte on.
     """
     set_verbosity(verbose)
     check_times(for_s)
+    stages = Stages(**stage_options)
+    if har and not stages.http:
+        raise click.UsageError("--har goes with --http")
     if user and not command:
         raise click.UsageError("--as goes with -- COMMAND")
     try:
@@ -97,11 +115,16 @@ def ssl_command(
             libraries=libraries or None,
             handshake=handshake,
             ring_bytes=ring_size,
+            analyzers=stages.analyzers,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     runner.add_output(make_output(output, form, extra=extra))
-    return run_live(runner, for_s, nice, quiet=quiet, announce=None if command else _announcement)
+    if har:
+        runner.add_output(Har(har))
+    stages.warn()
+    announce = None if command else _announcement
+    return run_live(runner, for_s, nice, quiet=quiet, announce=announce, notes=stages.notes)
 
 
 def _announcement(runner: Runner) -> str:

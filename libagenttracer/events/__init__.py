@@ -16,7 +16,7 @@ from .base import (
 from .connection import ConnectionEvent, StreamData, StreamEnd, UnknownProtocol
 from .http import HttpBody, HttpExchange, HttpMessage, HttpRequest, HttpResponse, WebSocketMessage
 from .llm import LlmCall
-from .loss import Loss
+from .loss import AnalyzerFailure, Loss
 from .mcp import McpCall
 from .process import (
     DnsQuery,
@@ -49,6 +49,7 @@ from .sse import SseEvent, SseItem, SseStream
 from .ssl import SslData, SslHandshake, SslSendfile
 
 __all__ = [
+    "AnalyzerFailure",
     "ConnectionEvent",
     "DnsQuery",
     "Event",

@@ -73,7 +73,7 @@ class UnknownEvent(Event, frozen=True, gc=False):
 
 
 def derived_ids(parent_id: str, kind: str) -> Callable[[int], str]:
-    """Ids of events that are made of another one: the same for the same parent, kind and number.
+    """Ids of many events that are made of another one: the same for the same parent, kind and number.
 
     Args:
         parent_id: the event that they come of.
@@ -92,8 +92,9 @@ def derived_ids(parent_id: str, kind: str) -> Callable[[int], str]:
 
 
 def derived_id(parent_id: str, kind: str, number: int = 0) -> str:
-    """One of `derived_ids`."""
-    return derived_ids(parent_id, kind)(number)
+    """The id of an event that is made of another one; as `derived_ids`, for one or few."""
+    digest = blake2b(f"{parent_id}/{kind}/{number}".encode(), digest_size=16).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
 
 
 EventClass = TypeVar("EventClass", bound=type[Event])

@@ -1,4 +1,4 @@
-"""What is missing from the stream."""
+"""What is missing from the stream, and what failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from .base import Event, event_type
 
-__all__ = ["Loss"]
+__all__ = ["AnalyzerFailure", "Loss"]
 
 
 @event_type("loss")
@@ -40,3 +40,18 @@ class Loss(Event, frozen=True, gc=False):
     direction: Literal["read", "write"] | None = None
     offset: int | None = None
     kind: str | None = None
+
+
+@event_type("analyzer_failure")
+class AnalyzerFailure(Event, frozen=True, gc=False):
+    """An analyzer raised an exception, and is skipped from now on.
+
+    Attributes:
+        analyzer: its class.
+        error: type and message of the exception.
+        place: file and line.
+    """
+
+    analyzer: str
+    error: str
+    place: str

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Collection, Iterable, Sequence
 
-from ..analyzers import Chain, MinimumLifetime, RepeatMerger
+from ..analyzers import Analyzer, MinimumLifetime, RepeatMerger
 from ..events import Event
-from ..system.launch import launch
 from .filters import Filter
 from .identity import TracerIdentity
 from .process_decoder import CATEGORIES, DEFAULT_CATEGORIES, ProcessDecoder
 from .process_source import ProcessSource
 from .process_table import DEFAULT_MAX_PROCESSES
 from .reader import RingReader
-from .runner import Runner, Stats
+from .runner import Runner, Stats, one_call_door
 
 __all__ = ["DEFAULT_WINDOW_S", "ProcessRunner", "trace_process"]
 
 DEFAULT_RING_BYTES = 64 << 20
 DEFAULT_WINDOW_S = 5.0
 DEFAULT_DRAIN_MS = 100.0  # each look at the ring disturbs what is traced: docs/performance.md
-_TICK_MARGIN_NS = 50_000_000  # a record that was begun this long ago is in the ring by now
 _MODES = (0, 1, 2)
 
 
@@ -46,6 +43,7 @@ class ProcessRunner(Runner):
         ring_bytes: size of the ring buffer, rounded up to a power of two; memory of the kernel.
         max_processes: size of the process table.
         drain_ms: milliseconds between two looks at the ring while records come.
+        analyzers: what the events go through, in this order.
 
     Raises (from `start()`, which entering the `with` block and iterating call):
         TargetError, BindingError: see docs/errors.md.
@@ -67,8 +65,8 @@ class ProcessRunner(Runner):
         ring_bytes: int = DEFAULT_RING_BYTES,
         max_processes: int = DEFAULT_MAX_PROCESSES,
         drain_ms: float = DEFAULT_DRAIN_MS,
+        analyzers: Iterable[Analyzer] = (),
     ) -> None:
-        super().__init__(drain_ms=drain_ms)
         if mode not in _MODES:
             raise ValueError("the mode is 0, 1 or 2")
         if not 0 <= minimum_ms < 1e9 or not 0 <= window_s < 1e6:
@@ -78,65 +76,47 @@ class ProcessRunner(Runner):
         self._categories = check_categories(events)
         self.mode = mode
         self.filter = dataclasses.replace(Filter.of(pid, comm, None, True), cgroup=cgroup, match_exe=True)
-        self._argv = list(command) if command else None
-        self._user = user
         self._ring_bytes = ring_bytes
         self._max_processes = max_processes
         self._lifetime = MinimumLifetime(int(minimum_ms * 1e6))
-        stages = [self._lifetime] if minimum_ms else []
-        self._chain = Chain([*stages, *([RepeatMerger(int(window_s * 1e9))] if window_s else [])])
+        own: list[Analyzer] = [self._lifetime] if minimum_ms else []
+        own += [RepeatMerger(int(window_s * 1e9))] if window_s else []
+        super().__init__(command=command, user=user, drain_ms=drain_ms, analyzers=[*own, *analyzers])
+        self._identity = TracerIdentity()
         self._source: ProcessSource | None = None
         self._decoder: ProcessDecoder | None = None
         self._lost_before = 0
         self._alive: frozenset[tuple[int, int]] | None = None  # after a loss, until the next look
 
-    def _open(self) -> RingReader:
+    def _open(self, launched: int | None) -> RingReader:
         filter_ = self.filter
-        launched = None
-        if self._argv:
-            self._command = launch(self._argv, user=self._user)
-            launched = self._command.pid
+        if launched is not None:
             filter_ = dataclasses.replace(filter_, pids=filter_.pids | {launched})
         if self.mode == 0:
             filter_ = Filter(follow_forks=True)
-        try:
-            self._source = source = ProcessSource(
-                filter_,
-                categories=self._categories,
-                life_of_all=self.mode == 1,
-                ring_bytes=self._ring_bytes,
-                launched=launched,
-            )
-            self._decoder = ProcessDecoder(
-                TracerIdentity(), source.ring_bytes, self._categories, self._max_processes
-            )
-            return RingReader(source.ring_fd, source.ring_bytes, source.control_fd, drain_s=self._drain_s)
-        except BaseException:
-            if self._source is not None:
-                self._source.close()
-            if self._command is not None:
-                self._command.close()
-            raise
+        source = self._source = ProcessSource(
+            filter_,
+            categories=self._categories,
+            life_of_all=self.mode == 1,
+            ring_bytes=self._ring_bytes,
+            launched=launched,
+        )
+        self._decoder = ProcessDecoder(
+            self._identity, source.ring_bytes, self._categories, self._max_processes
+        )
+        return RingReader(source.ring_fd, source.ring_bytes, source.control_fd, drain_s=self._drain_s)
 
     def _decode(self, reader: RingReader) -> tuple[list[Event], bool]:
         assert self._decoder is not None
         position = reader.ring.position
         with reader.lease() as lease:
-            found = self._decoder.decode(lease.view, lease.spans(), position)
-            had_some = bool(len(lease))
-        feed = self._chain.feed
-        return [shown for event in found for shown in feed(event)], had_some
+            return self._decoder.decode(lease.view, lease.spans(), position), bool(len(lease))
 
-    def _tick(self, reader: RingReader, *, drained: bool, final: bool) -> list[Event]:
+    def _settle(self, reader: RingReader, *, final: bool) -> list[Event]:
         assert self._source is not None
         assert self._decoder is not None
-        if not final:
-            self._source.rescan()
-        if not drained:
-            return []
         losses = reader.losses()
         found = self._decoder.settle(losses, reader.lost_kinds()) + self._decoder.not_run(self._missed_runs())
-        shown = [event for loss in found for event in self._chain.feed(loss)]
         lost = sum(count.records for count in losses.values())
         if lost > self._lost_before:  # the end of a process may be among them
             self._lost_before = lost
@@ -145,10 +125,14 @@ class ProcessRunner(Runner):
             # a process that ended between these two looks was told of meanwhile
             self._decoder.table.keep_only(self._alive | self._source.known_processes())
             self._alive = None
-        if final:
-            return [*shown, *self._chain.flush()]
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - _TICK_MARGIN_NS
-        return [*shown, *self._chain.tick(now_ns + self._decoder.epoch_offset_ns)]
+        return found
+
+    def _rescan(self) -> None:
+        assert self._source is not None
+        self._source.rescan()
+
+    def _epoch_offset_ns(self) -> int:
+        return self._identity.epoch_offset_ns
 
     def matched_pids(self) -> frozenset[int]:
         """The processes that match now, by pid, name, cgroup or lineage."""
@@ -163,8 +147,8 @@ class ProcessRunner(Runner):
         self._source.detach()
 
     def _shut(self) -> None:
-        assert self._source is not None
-        self._source.close()
+        if self._source is not None:
+            self._source.close()
 
     def _targets(self) -> frozenset[int]:
         if self._command is not None:
@@ -212,18 +196,9 @@ def check_categories(events: Collection[str] | None) -> frozenset[str]:
     return wanted
 
 
-def trace_process(
-    *,
-    pid: int | Iterable[int] | None = None,
-    comm: str | Iterable[str] | None = None,
-    cgroup: str | None = None,
-    mode: int = 2,
-    minimum_ms: float = 0.0,
-    window_s: float = DEFAULT_WINDOW_S,
-    events: Collection[str] | None = None,
-    command: Sequence[str] | None = None,
-    ring_bytes: int = DEFAULT_RING_BYTES,
-) -> ProcessRunner:
+trace_process = one_call_door(
+    ProcessRunner,
+    "trace_process",
     """Attaches at once, and gives a runner to iterate over; see `ProcessRunner` for the arguments.
 
         for event in trace_process(command=["make"]):
@@ -231,15 +206,5 @@ def trace_process(
 
     Returns:
         A started `ProcessRunner`: an iterator of events, an asynchronous one, and a context manager.
-    """
-    return ProcessRunner(
-        pid=pid,
-        comm=comm,
-        cgroup=cgroup,
-        mode=mode,
-        minimum_ms=minimum_ms,
-        window_s=window_s,
-        events=events,
-        command=command,
-        ring_bytes=ring_bytes,
-    ).start()
+    """,
+)

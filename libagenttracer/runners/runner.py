@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 import select
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
+from ..analyzers import Analyzer, Chain
 from ..events import Event
-from ..system.launch import Launched
+from ..system.launch import Launched, launch
 from .interface import LibraryCoverage, LossCount
 from .reader import RingReader
 
-__all__ = ["Output", "Runner", "Stats"]
+__all__ = ["Output", "Runner", "Stats", "one_call_door"]
 
 TICK_S = 1.0
+_TICK_MARGIN_NS = 50_000_000  # a record that was begun this long ago is in the ring by now
 
 
 class Output(Protocol):
@@ -57,6 +60,7 @@ class Stats:
 
 
 RunnerType = TypeVar("RunnerType", bound="Runner")
+Parameters = ParamSpec("Parameters")
 
 
 class Runner(ABC):
@@ -65,10 +69,27 @@ class Runner(ABC):
     Use it as a context manager, or call `start()` and `close()`. Iterate over it for events (one iterator
     at a time, from any thread), or give it outputs and call `run()`. It ends by itself when all processes
     that were named by pid, or its command, have ended.
+
+    Args:
+        command: starts this command and traces it.
+        user: whose rights the command gets; None: ours.
+        drain_ms: milliseconds between two looks at the ring while records come.
+        analyzers: what the events go through, in this order.
     """
 
-    def __init__(self, *, drain_ms: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        command: Sequence[str] | None,
+        user: str | None,
+        drain_ms: float,
+        analyzers: Iterable[Analyzer],
+    ) -> None:
+        self._argv = list(command) if command else None
+        self._user = user
         self._drain_s = drain_ms / 1000
+        self._analyzers = list(analyzers)
+        self._chain = Chain(self._analyzers)
         self._outputs: list[Output] = []
         self._reader: RingReader | None = None
         self._stop_fd = -1
@@ -77,6 +98,7 @@ class Runner(ABC):
         self._stopping = False
         self._finished = False
         self._next_tick_s = 0.0
+        self._settle_due = False
         self._end_s = math.inf
         self._events = 0
         self._last_stats = Stats()
@@ -85,16 +107,28 @@ class Runner(ABC):
     # what a particular runner brings
 
     @abstractmethod
-    def _open(self) -> RingReader:
-        """Loads and attaches; raises what the source raises, and then has left nothing behind."""
+    def _open(self, launched: int | None) -> RingReader:
+        """Loads and attaches; raises what the source raises.
+
+        Args:
+            launched: pid of the command, which waits to be let go.
+        """
 
     @abstractmethod
     def _decode(self, reader: RingReader) -> tuple[list[Event], bool]:
         """The events of the next batch, and whether there was anything in it."""
 
     @abstractmethod
-    def _tick(self, reader: RingReader, *, drained: bool, final: bool) -> list[Event]:
-        """Called about once a second (`drained`: with the ring empty), and when nothing more will come."""
+    def _settle(self, reader: RingReader, *, final: bool) -> list[Event]:
+        """What is found missing now: called with the ring empty, about once a second and at the end."""
+
+    @abstractmethod
+    def _rescan(self) -> None:
+        """Looks for what is to be probed; called about once a second."""
+
+    @abstractmethod
+    def _epoch_offset_ns(self) -> int:
+        """To be added to CLOCK_BOOTTIME for nanoseconds since the epoch."""
 
     @abstractmethod
     def _detach(self) -> None:
@@ -102,7 +136,7 @@ class Runner(ABC):
 
     @abstractmethod
     def _shut(self) -> None:
-        """Frees what `_open` made."""
+        """Frees what `_open` made, also if that did not get far."""
 
     @abstractmethod
     def _targets(self) -> frozenset[int]:
@@ -122,7 +156,15 @@ class Runner(ABC):
         """Loads and attaches, if that is not done yet."""
         if self._reader is not None or self._finished:
             return self
-        self._reader = self._open()
+        try:
+            if self._argv:
+                self._command = launch(self._argv, user=self._user)
+            self._reader = self._open(None if self._command is None else self._command.pid)
+        except BaseException:
+            self._shut()
+            if self._command is not None:
+                self._command.close()
+            raise
         try:
             self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._epoll = select.epoll()
@@ -237,16 +279,33 @@ class Runner(ABC):
         ending = self._stopping or self._targets_ended()
         if ending:
             self._detach()
-        batch, had_some = self._decode(reader)
+        # the time first: what is not in the ring yet happened later
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self._epoch_offset_ns()
+        found, had_some = self._decode(reader)
+        batch = self._through(found)
         now_s = time.monotonic()
         if ending and not had_some:
-            batch += self._tick(reader, drained=True, final=True)
+            batch += self._through(self._settle(reader, final=True))
+            batch += self._chain.flush()
             self._finished = True
         elif now_s >= self._next_tick_s:
             self._next_tick_s = now_s + TICK_S
-            batch += self._tick(reader, drained=not had_some, final=False)
+            self._rescan()
+            self._settle_due = True
+        if self._settle_due and not had_some and not self._finished:
+            # before, what seems to be missing may still be in the ring
+            self._settle_due = False
+            batch += self._through(self._settle(reader, final=False))
+            batch += self._chain.tick(now_ns - _TICK_MARGIN_NS)
         self._events += len(batch)
         return batch, had_some
+
+    def _through(self, events: list[Event]) -> list[Event]:
+        """What the analyzers make of events."""
+        if not self._analyzers:
+            return events
+        feed = self._chain.feed
+        return [given for event in events for given in feed(event)]
 
     def _targets_ended(self) -> bool:
         if not self._targets():
@@ -288,7 +347,15 @@ class Runner(ABC):
         if self._reader is not None:
             self._reader.after_waiting()
 
-    # outputs
+    # analyzers and outputs
+
+    def add_analyzer(self: RunnerType, analyzer: Analyzer) -> RunnerType:
+        """Adds an analyzer behind those that are there. Before the start only."""
+        if self._reader is not None or self._finished:
+            raise RuntimeError("the run has begun: add analyzers before")
+        self._analyzers.append(analyzer)
+        self._chain = Chain(self._analyzers)
+        return self
 
     def add_output(self: RunnerType, output: Output) -> RunnerType:
         """Adds where `run()` writes to; it is closed at the end."""
@@ -314,3 +381,22 @@ class Runner(ABC):
             for output in self._outputs:
                 output.close()
         return self.stats
+
+
+def one_call_door(
+    runner: Callable[Parameters, RunnerType], name: str, doc: str
+) -> Callable[Parameters, RunnerType]:
+    """A function that makes a runner and starts it.
+
+    Args:
+        runner: the class; the function has its arguments.
+        name, doc: of the function.
+    """
+
+    @functools.wraps(runner, updated=())
+    def door(*args: Parameters.args, **kwargs: Parameters.kwargs) -> RunnerType:
+        return runner(*args, **kwargs).start()
+
+    door.__name__ = door.__qualname__ = name
+    door.__doc__ = doc
+    return door

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from ..analyzers import Analyzer
 from ..events import Event
-from ..system.launch import launch
 from .filters import Filter
 from .identity import TracerIdentity
 from .reader import RingReader
-from .runner import Runner, Stats
+from .runner import Runner, Stats, one_call_door
 from .ssl_decoder import SslDecoder
 from .ssl_source import SslSource
 
@@ -35,6 +35,7 @@ class SslRunner(Runner):
         handshake: give `ssl_handshake` events too.
         ring_bytes: size of the ring buffer, rounded up to a power of two; memory of the kernel.
         drain_ms: milliseconds between two looks at the ring while records come.
+        analyzers: what the events go through, in this order; for instance `decoders()`.
 
     Raises (from `start()`, which entering the `with` block and iterating call):
         TargetError, BindingError: see docs/errors.md.
@@ -54,39 +55,30 @@ class SslRunner(Runner):
         handshake: bool = False,
         ring_bytes: int = DEFAULT_RING_BYTES,
         drain_ms: float = 10.0,
+        analyzers: Iterable[Analyzer] = (),
     ) -> None:
-        super().__init__(drain_ms=drain_ms)
+        super().__init__(command=command, user=user, drain_ms=drain_ms, analyzers=analyzers)
         self.filter = Filter.of(pid, comm, uid, follow_forks)
-        self._argv = list(command) if command else None
-        self._user = user
         self._libraries = libraries
         self._handshake = handshake
         self._ring_bytes = ring_bytes
+        self._identity = TracerIdentity()
         self._source: SslSource | None = None
         self._decoder: SslDecoder | None = None
 
-    def _open(self) -> RingReader:
+    def _open(self, launched: int | None) -> RingReader:
         filter_ = self.filter
-        if self._argv:
-            self._command = launch(self._argv, user=self._user)
-            filter_ = dataclasses.replace(filter_, pids=filter_.pids | {self._command.pid}, follow_forks=True)
-        try:
-            self._source = SslSource(
-                filter_,
-                libraries=self._libraries,
-                ring_bytes=self._ring_bytes,
-                handshake=self._handshake,
-                launched=None if self._command is None else self._command.pid,
-            )
-            source = self._source
-            self._decoder = SslDecoder(TracerIdentity(), source.libraries, source.ring_bytes)
-            return RingReader(source.ring_fd, source.ring_bytes, source.control_fd, drain_s=self._drain_s)
-        except BaseException:
-            if self._source is not None:
-                self._source.close()
-            if self._command is not None:
-                self._command.close()
-            raise
+        if launched is not None:
+            filter_ = dataclasses.replace(filter_, pids=filter_.pids | {launched}, follow_forks=True)
+        source = self._source = SslSource(
+            filter_,
+            libraries=self._libraries,
+            ring_bytes=self._ring_bytes,
+            handshake=self._handshake,
+            launched=launched,
+        )
+        self._decoder = SslDecoder(self._identity, source.libraries, source.ring_bytes)
+        return RingReader(source.ring_fd, source.ring_bytes, source.control_fd, drain_s=self._drain_s)
 
     def _decode(self, reader: RingReader) -> tuple[list[Event], bool]:
         assert self._decoder is not None
@@ -94,23 +86,26 @@ class SslRunner(Runner):
         with reader.lease() as lease:
             return self._decoder.decode(lease.view, lease.spans(), position), bool(len(lease))
 
-    def _tick(self, reader: RingReader, *, drained: bool, final: bool) -> list[Event]:
+    def _settle(self, reader: RingReader, *, final: bool) -> list[Event]:
         assert self._source is not None
         assert self._decoder is not None
-        if not final:
-            self._source.rescan()
-        if not drained:
-            return []  # what seems to be missing may still be in the ring
         # the counters first: a loss that is counted now is in the totals that are read after
         return self._decoder.settle(reader.losses(), self._source.connection_totals(), final=final)
+
+    def _rescan(self) -> None:
+        assert self._source is not None
+        self._source.rescan()
+
+    def _epoch_offset_ns(self) -> int:
+        return self._identity.epoch_offset_ns
 
     def _detach(self) -> None:
         assert self._source is not None
         self._source.detach()
 
     def _shut(self) -> None:
-        assert self._source is not None
-        self._source.close()
+        if self._source is not None:
+            self._source.close()
 
     def _targets(self) -> frozenset[int]:
         return frozenset({self._command.pid}) if self._command is not None else self.filter.pids
@@ -138,17 +133,9 @@ class SslRunner(Runner):
         )
 
 
-def trace_ssl(
-    *,
-    pid: int | Iterable[int] | None = None,
-    comm: str | Iterable[str] | None = None,
-    uid: int | None = None,
-    follow_forks: bool = False,
-    command: Sequence[str] | None = None,
-    libraries: Sequence[str] | None = None,
-    handshake: bool = False,
-    ring_bytes: int = DEFAULT_RING_BYTES,
-) -> SslRunner:
+trace_ssl = one_call_door(
+    SslRunner,
+    "trace_ssl",
     """Attaches at once, and gives a runner to iterate over; see `SslRunner` for the arguments.
 
         for event in trace_ssl(pid=4242):
@@ -156,14 +143,5 @@ def trace_ssl(
 
     Returns:
         A started `SslRunner`: an iterator of events, an asynchronous one, and a context manager.
-    """
-    return SslRunner(
-        pid=pid,
-        comm=comm,
-        uid=uid,
-        follow_forks=follow_forks,
-        command=command,
-        libraries=libraries,
-        handshake=handshake,
-        ring_bytes=ring_bytes,
-    ).start()
+    """,
+)

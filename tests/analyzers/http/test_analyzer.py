@@ -1,0 +1,179 @@
+"""What a connection speaks is found out, and what none of the decoders knows is told once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libagenttracer.analyzers import ChunkMerger, HttpAnalyzer, Limits
+from libagenttracer.analyzers.http.sniff import Protocol, sniff
+from libagenttracer.events import (
+    Event,
+    HttpExchange,
+    HttpRequest,
+    HttpResponse,
+    Loss,
+    SslData,
+    UnknownProtocol,
+)
+
+GET = b"GET /a HTTP/1.1\r\nHost: example.org\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+SMTP = (
+    (b"220 mail.example.org ESMTP\r\n", "read"),
+    (b"EHLO example.org\r\n", "write"),
+    (b"250 OK\r\n", "read"),
+)
+POSTGRES = (
+    (b"\0\0\0\x08\x04\xd2\x16\x2f", "write"),
+    (b"\0\0\0\x20\0\3\0\0user\0a\0", "write"),
+    (b"R\0\0\0\x08", "read"),
+)
+
+
+def records(parts: Iterable[tuple[bytes, str]], connection: str = "7-a-1") -> list[SslData]:
+    offsets = {"read": 0, "write": 0}
+    found = []
+    for number, (payload, direction) in enumerate(parts):
+        found.append(
+            SslData(
+                f"{connection}-{number}", number, "ssl", 7, 7, 1, 0, "curl", "/usr/bin/curl",
+                direction, len(payload), offsets[direction], connection, "SSL_read", 1, "", payload,
+            )  # type: ignore[arg-type]
+        )  # fmt: skip
+        offsets[direction] += len(payload)
+    return found
+
+
+def run(events: Iterable[Event], *, raw: bool = False, limits: Limits | None = None) -> list[Event]:
+    merger, analyzer = ChunkMerger(raw=raw), HttpAnalyzer(limits)
+    found = [e for event in events for piece in merger.feed(event) for e in analyzer.feed(piece)]
+    found += [e for piece in merger.flush() for e in analyzer.feed(piece)]
+    return [*found, *analyzer.flush()]
+
+
+def names(events: Iterable[Event]) -> list[str]:
+    return [event.event_type for event in events]
+
+
+@pytest.mark.parametrize("talk", [SMTP, POSTGRES], ids=["smtp", "postgres"])
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_what_is_no_http_is_told_once(talk: tuple[tuple[bytes, str], ...], step: int) -> None:
+    parts = [(p[at : at + step], way) for p, way in talk for at in range(0, len(p), step)]
+    (event,) = run(records(parts))
+    assert isinstance(event, UnknownProtocol)
+    sent = sum(len(p) for p, way in talk if way == "write")
+    assert (event.read_bytes, event.written_bytes) == (sum(len(p) for p, _ in talk) - sent, sent)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=60), st.sampled_from(["read", "write"])), max_size=12))
+def test_no_bytes_raise(parts: list[tuple[bytes, str]]) -> None:
+    run(records(parts))
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+@pytest.mark.parametrize("ways", [("write", "read"), ("read", "write")], ids=["client", "server"])
+def test_http_however_it_is_cut(step: int, ways: tuple[str, str]) -> None:
+    talk = ((GET, ways[0]), (OK, ways[1]), (GET, ways[0]), (OK, ways[1]))
+    parts = [(p[at : at + step], way) for p, way in talk for at in range(0, len(p), step)]
+    found = run(records(parts))
+    assert names(found) == ["http_request", "http_response", "http_exchange"] * 2
+    exchange = found[2]
+    assert isinstance(exchange, HttpExchange)
+    assert exchange.role == ("client" if ways[0] == "write" else "server")
+    assert not exchange.incomplete
+
+
+def test_a_connection_that_is_joined_in_the_middle() -> None:
+    """Its next request is found; what was before it belongs to nothing."""
+    found = run(records([(b"rest of a body", "read"), (GET, "write"), (OK, "read")]))
+    assert names(found) == ["http_request", "http_response", "http_exchange"]
+    assert not any(getattr(event, "incomplete", False) for event in found)
+
+
+def test_connections_do_not_disturb_each_other() -> None:
+    one = records([(GET, "write"), (OK, "read")], "7-a-1")
+    two = records([(GET.replace(b"/a", b"/b"), "write"), (OK.replace(b"hi", b"ho"), "read")], "7-b-1")
+    mixed: list[Event] = [event for pair in zip(one, two, strict=True) for event in pair]
+    found = run(mixed)
+    pairs = {
+        (e.connection_id, e.target) if isinstance(e, HttpRequest) else (e.connection_id, e.body.decode())
+        for e in found
+        if isinstance(e, (HttpRequest, HttpResponse))
+    }
+    assert pairs == {("7-a-1", "/a"), ("7-a-1", "hi"), ("7-b-1", "/b"), ("7-b-1", "ho")}
+
+
+def test_too_many_connections() -> None:
+    events: list[Event] = []
+    for number in range(5):
+        events += records([(GET, "write")], f"7-{number}-1")
+    found = run(events, limits=Limits(max_connections=2))
+    assert names(found).count("http_request") == 5
+    exchanges = [event for event in found if isinstance(event, HttpExchange)]
+    assert [e.reason for e in exchanges] == ["no_response"] * 5
+
+
+def test_raw_events_say_which_messages_begin_in_them() -> None:
+    """They come before what was made of them, and are labelled."""
+    found = run(records([(GET[:9], "write"), (GET[9:], "write"), (OK, "read"), (b"", "read")]), raw=True)
+    assert names(found) == [
+        "ssl_data",
+        "ssl_data",
+        "http_request",
+        "ssl_data",
+        "http_response",
+        "http_exchange",
+        "ssl_data",
+    ]
+    raw = [event for event in found if isinstance(event, SslData)]
+    assert all(event.unredacted for event in raw)
+    response = found[4]
+    assert raw[2].parsed_http == [
+        {
+            "type": "response",
+            "status": 200,
+            "version": "1.1",
+            "headers": [("Content-Length", "2")],
+            "id": response.id,
+        }
+    ]
+    # the head was complete only with the second record
+    assert [event.parsed_http for event in (raw[0], raw[1], raw[3])] == [None, None, None]
+
+
+def test_other_events_pass_in_order() -> None:
+    loss = Loss("loss", 1, "ssl", "ring_full", 1, 0)
+    assert [*HttpAnalyzer().feed(loss)] == [loss]
+
+
+@pytest.mark.parametrize(
+    ("begin", "expected"),
+    [
+        (b"GET / HTTP/1.1\r\n", Protocol.HTTP1),
+        (b"M-SEARCH * HTTP/1.1\r\n", Protocol.HTTP1),
+        (b"POST http://a/ HTTP/1.1\r\n", Protocol.HTTP1),
+        (b"CONNECT a.b:443 HTTP/1.1\r\n", Protocol.HTTP1),
+        (b"HTTP/1.0 404 Not Found\r\n", Protocol.HTTP1),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol.HTTP2),
+        (b"\0\0\x12\4\0\0\0\0\0", Protocol.HTTP2),
+        (b"\0\0\x12\4\1\0\0\0\0", Protocol.OTHER),
+        (b"EHLO localhost\r\n", Protocol.OTHER),
+        (b"\x16\3\1\2\0", Protocol.OTHER),
+        (b"get / HTTP/1.1", Protocol.OTHER),
+        (b"GE", Protocol.UNDECIDED),
+        (b"PRI * H", Protocol.UNDECIDED),
+        (b"HTTP/1", Protocol.UNDECIDED),
+        (b"\0\0", Protocol.UNDECIDED),
+    ],
+)
+def test_what_the_first_bytes_say(begin: bytes, expected: Protocol) -> None:
+    assert sniff(begin) is expected
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_sniffing_never_raises(begin: bytes) -> None:
+    assert isinstance(sniff(begin), Protocol)
