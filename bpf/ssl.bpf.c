@@ -148,6 +148,22 @@ static __always_inline struct connection *get_connection(__u32 tgid, __u64 ssl, 
 	return bpf_map_lookup_elem(&connections, &key);
 }
 
+static __always_inline __u32 is_write(__u32 function)
+{
+	return function == FN_SSL_WRITE || function == FN_SSL_WRITE_EX || function == FN_SSL_WRITE_EX2 ||
+	       function == FN_SSL_SENDFILE;
+}
+
+/* Whether a call inside another one of the same connection is a part of it: SSL_write_ex inside SSL_write is.
+ * One of another kind is not: a callback of the handshake, which SSL_read may do, can write. */
+static __always_inline bool is_part(__u32 inner, __u32 outer)
+{
+	bool inner_shakes = inner >= FN_SSL_DO_HANDSHAKE && inner <= FN_SSL_ACCEPT;
+	bool outer_shakes = outer >= FN_SSL_DO_HANDSHAKE && outer <= FN_SSL_ACCEPT;
+
+	return inner_shakes == outer_shakes && is_write(inner) == is_write(outer);
+}
+
 /* The call with this function, buffer and so on begins: note it, unless it is part of another one. */
 static __always_inline int enter(struct pt_regs *ctx, __u32 function, __u64 buffer, __u64 buffer_bytes,
 				 __u64 moved_bytes)
@@ -185,8 +201,11 @@ static __always_inline int enter(struct pt_regs *ctx, __u32 function, __u64 buff
 	}
 
 	__u32 depth = thread->depth;
-	if (depth > 0 && frame_at(thread, depth - 1)->ssl == ssl)
-		return 0; /* SSL_write_ex inside SSL_write: the outermost call is the one that is shown */
+	if (depth > 0) {
+		frame = frame_at(thread, depth - 1);
+		if (frame->ssl == ssl && is_part(function, frame->function))
+			return 0; /* the outermost call is the one that is shown */
+	}
 	if (depth >= MAX_DEPTH) {
 		control = get_ring_control();
 		if (control)
@@ -338,12 +357,6 @@ static __always_inline __u64 moved_bytes(struct frame *frame, __u64 result)
 		return 0;
 	}
 	return moved < frame->buffer_bytes ? moved : frame->buffer_bytes;
-}
-
-static __always_inline __u32 is_write(__u32 function)
-{
-	return function == FN_SSL_WRITE || function == FN_SSL_WRITE_EX || function == FN_SSL_WRITE_EX2 ||
-	       function == FN_SSL_SENDFILE;
 }
 
 /* Copies the finished call aside, with its place in the connection. */

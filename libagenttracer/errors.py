@@ -17,7 +17,8 @@
     │   └── CommandError             the command to trace could not be started
     ├── OutputError                  an output could not be written
     │   └── OutputClosed             … because nobody reads it any more
-    └── RecordingError               a recording could not be read
+    ├── RecordingError               a recording could not be read
+    └── FilterError                  a filter expression is wrong (also a ValueError)
 
 Errors that carry facts keep them as attributes; `str()` is one line that says what to do.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "AttachError",
     "BindingError",
     "CommandError",
+    "FilterError",
     "LayoutError",
     "LibraryError",
     "LoadError",
@@ -211,6 +213,28 @@ class OutputClosed(OutputError):
 
 class RecordingError(AgentTracerError):
     """A recording, or a line of it, could not be read."""
+
+
+class FilterError(AgentTracerError, ValueError):
+    """A filter expression is wrong; `str()` shows it with a mark at the place, in three lines.
+
+    Attributes:
+        expression: all of it.
+        position: characters before the place.
+        message: what is wrong.
+    """
+
+    def __init__(self, expression: str, position: int, message: str) -> None:
+        self.expression = expression
+        self.position = position
+        self.message = message
+        super().__init__(expression, position, message)
+
+    def __str__(self) -> str:
+        before, after = self.expression[: self.position], self.expression[self.position :]
+        begun = before.rpartition("\n")[2].replace("\t", " ")
+        line = begun + after.partition("\n")[0].replace("\t", " ")
+        return f"bad filter: {self.message}\n  {line}\n  {' ' * len(begun)}^"
 
 
 def _last_line(log: str) -> str:

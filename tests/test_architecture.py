@@ -23,7 +23,7 @@ ALLOWED = {
     "events": {"errors"},
     "system": {"errors", "binding", "locators"},
     "runners": {"errors", "binding", "locators", "events", "analyzers", "system"},
-    "analyzers": {"errors", "events"},
+    "analyzers": {"errors", "events", "_lazy"},
     "outputs": {"errors", "events"},
     "__init__": {"_lazy"},
     "__main__": {"cli"},

@@ -6,7 +6,7 @@ import importlib.metadata
 import secrets
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import click
@@ -14,7 +14,7 @@ import click
 from ..analyzers import Analyzer, FilterAnalyzer, Redactor, decoders
 from ..errors import FilterError
 
-__all__ = ["Stages", "decode_options", "stage_options"]
+__all__ = ["Stages", "decode_options", "make_stages", "stage_options"]
 
 ENTRY_POINTS = "libagenttracer.analyzers"
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -31,7 +31,7 @@ _STAGES = (
         "--analyzer", "names", multiple=True, metavar="NAME",
         help="An analyzer that another package brings (repeatable).",
     ),
-    click.option("--filter", "include", metavar="EXPR", help="Only events for which this holds; see below."),
+    click.option("--filter", "include", metavar="EXPR", help="Only events it holds for (docs/filters.md)."),
     click.option("--exclude", metavar="EXPR", help="No events for which this holds."),
     click.option("--no-redact", is_flag=True, help="Show secrets as they are."),
 )  # fmt: skip
@@ -102,6 +102,13 @@ class Stages:
         if self.filter is not None and self.filter.filtered:
             return [f"{self.filter.filtered} events were left out by the filter"]
         return []
+
+
+def make_stages(options: dict[str, Any]) -> tuple[Stages, dict[str, Any]]:
+    """Takes the options of a command apart: the stages, and what is about the output."""
+    names = {item.name for item in fields(Stages) if item.init}
+    stages = Stages(**{name: value for name, value in options.items() if name in names})
+    return stages, {name: value for name, value in options.items() if name not in names}
 
 
 def _load(name: str) -> Analyzer:

@@ -6,14 +6,15 @@ import logging
 import pwd
 import re
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
-from ..outputs import JsonLines, Text
+from ..outputs import JsonLines, RotatingJsonLines, Text
 from ..runners.runner import Output
 
-__all__ = ["SIZE", "USER_ID", "make_output", "set_verbosity"]
+__all__ = ["SIZE", "USER_ID", "make_output", "output_options", "set_verbosity"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -48,8 +49,61 @@ SIZE = _Size()
 USER_ID = _UserId()
 
 
-def make_output(path: str | None, form: str, *, extra: bool, unless: tuple[int, int] | None = None) -> Output:
+_OUTPUT = (
+    click.option(
+        "--format", "form", type=click.Choice(["auto", "json", "text"]), default="auto",
+        help="auto: text on a terminal, JSON Lines in a pipe or file.",
+    ),
+    click.option("--extra", is_flag=True, help="In text: more of each event."),
+    click.option("-o", "--output", metavar="FILE", help="Write there (mode 0600), not to standard output."),
+    click.option(
+        "--rotate-size", type=SIZE, help="With -o: begin a new file when this one is so big (100M)."
+    ),
+    click.option(
+        "--rotate-age", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="… or so old."
+    ),
+    click.option(
+        "--rotate-files", type=click.IntRange(1), default=10, show_default=True, help="Old ones to keep."
+    ),
+    click.option(
+        "--compress", type=click.Choice(["none", "gzip", "zstd"]), default="gzip", show_default=True,
+        help="What old files are compressed with.",
+    ),
+)  # fmt: skip
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def output_options(command: Command) -> Command:
+    """Where events go and how; all of it is for `make_output`."""
+    for option in reversed(_OUTPUT):
+        command = option(command)
+    return command
+
+
+def make_output(
+    output: str | None = None,
+    form: str = "auto",
+    *,
+    extra: bool = False,
+    rotate_size: int | None = None,
+    rotate_age: float | None = None,
+    rotate_files: int = 10,
+    compress: str = "gzip",
+    unless: tuple[int, int] | None = None,
+) -> Output:
     """The output that the options ask for. "auto": text on a terminal, JSON Lines in a pipe or file."""
+    path = output
+    if rotate_size is not None or rotate_age is not None:
+        if path is None or path == "-" or form == "text":
+            raise click.UsageError("--rotate-size and --rotate-age go with -o FILE, and with JSON Lines")
+        return RotatingJsonLines(
+            path,
+            max_bytes=rotate_size or sys.maxsize,
+            max_files=rotate_files,
+            max_age_s=rotate_age,
+            compress=None if compress == "none" else compress,  # type: ignore[arg-type]
+            unless=unless,
+        )
     target: Any = path if path is not None and path != "-" else sys.stdout
     terminal = target is sys.stdout and target is not None and target.isatty()
     if form == "json" or (form == "auto" and not terminal):

@@ -12,9 +12,9 @@ from ..runners.process import DEFAULT_RING_BYTES, DEFAULT_WINDOW_S, ProcessRunne
 from ..runners.process_decoder import CATEGORIES, DEFAULT_CATEGORIES
 from ..runners.runner import Runner
 from ..system.launch import caller
-from .chain import Stages, stage_options
+from .chain import make_stages, stage_options
 from .live import check_times, run_live
-from .options import SIZE, make_output, set_verbosity
+from .options import SIZE, make_output, output_options, set_verbosity
 
 __all__ = ["process_command"]
 
@@ -59,12 +59,7 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
 )  # fmt: skip
 @stage_options
 @click.option("--tree", is_flag=True, help="Show the processes as a tree at the end (on stderr).")
-@click.option("--extra", is_flag=True, help="In text: more of each event.")
-@click.option(
-    "--format", "form", type=click.Choice(["auto", "json", "text"]), default="auto",
-    help="auto: text on a terminal, JSON Lines in a pipe or file.",
-)  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write there (mode 0600), not to standard output.")
+@output_options
 @click.option(
     "--for", "for_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after this time."
 )
@@ -92,9 +87,6 @@ def process_command(
     window_s: float,
     events: str | None,
     tree: bool,
-    extra: bool,
-    form: str,
-    output: str | None,
     for_s: float | None,
     ring_size: int,
     max_processes: int,
@@ -103,7 +95,7 @@ def process_command(
     quiet: bool,
     verbose: int,
     command: tuple[str, ...],
-    **stage_options: Any,
+    **options: Any,
 ) -> int:
     """Show what processes do: their lives, files, sockets, signals, and lines entered in bash.
 
@@ -112,7 +104,7 @@ def process_command(
     """
     set_verbosity(verbose)
     check_times(for_s, minimum_ms, window_s)
-    stages = Stages(**stage_options)
+    stages, made = make_stages(options)
     if user and not command:
         raise click.UsageError("--as goes with -- COMMAND")
     try:
@@ -132,7 +124,7 @@ def process_command(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    runner.add_output(make_output(output, form, extra=extra))
+    runner.add_output(make_output(**made))
     if tree:
         runner.add_output(ProcessTree(sys.stderr))
     stages.warn()

@@ -14,8 +14,8 @@ from ..outputs import Har
 from ..runners.replay import Replay
 from ..runners.runner import Output
 from ..system.libraries import file_identity
-from .chain import Stages, decode_options, stage_options
-from .options import make_output
+from .chain import decode_options, make_stages, stage_options
+from .options import make_output, output_options
 
 __all__ = ["replay_command"]
 
@@ -32,29 +32,22 @@ Examples:
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @decode_options
 @stage_options
-@click.option(
-    "--format", "form", type=click.Choice(["auto", "json", "text"]), default="auto", help="Output format."
-)
+@output_options
 @click.option("--har", metavar="FILE", help="Write the exchanges there as HAR 1.2 too (with --http).")
-@click.option("--extra", is_flag=True, help="In text: user, thread, latency, offset and library too.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write there, not to standard output.")
 @click.option("--strict", is_flag=True, help="Fail at a line that is no event, instead of skipping it.")
 def replay_command(
     file: str,
-    form: str,
     har: str | None,
-    extra: bool,
-    output: str | None,
     strict: bool,
-    **stage_options: Any,
+    **options: Any,
 ) -> int:
     """Read a recording (JSON Lines; - is standard input) back, and show its events, or what they mean."""
-    stages = Stages(**stage_options)
+    stages, made = make_stages(options)
     if har and not stages.http:
         raise click.UsageError("--har goes with --http")
     recording = Replay(file, strict=strict)
     unless = file_identity("/dev/stdin" if file == "-" else file)
-    targets: list[Output] = [make_output(output, form, extra=extra, unless=unless)]
+    targets: list[Output] = [make_output(**made, unless=unless)]
     if har:
         targets.append(Har(har))
     stages.warn()

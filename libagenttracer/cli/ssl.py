@@ -10,9 +10,9 @@ from ..outputs import Har
 from ..runners.runner import Runner
 from ..runners.ssl import DEFAULT_RING_BYTES, SslRunner
 from ..system.launch import caller
-from .chain import Stages, decode_options, stage_options
+from .chain import decode_options, make_stages, stage_options
 from .live import check_times, run_live
-from .options import SIZE, USER_ID, make_output, set_verbosity
+from .options import SIZE, USER_ID, make_output, output_options, set_verbosity
 
 __all__ = ["ssl_command"]
 
@@ -26,7 +26,7 @@ Examples:
   libagenttracer ssl | jq .data.payload              everything, as JSON Lines
 
 \b
-Without --http, --sse-merge, --llm or --mcp, the plaintext is shown as it is, unredacted. With them secrets
+Without --http, --sse-merge, --llm or --mcp, the plaintext is shown as it is, not redacted. With them secrets
 are replaced by fingerprints. Expressions: docs/filters.md.
 
 \b
@@ -52,12 +52,7 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
     metavar="PATH",
     help="Probe this library, not those found (repeatable).",
 )
-@click.option("--extra", is_flag=True, help="In text: user, thread, latency, offset and library too.")
-@click.option(
-    "--format", "form", type=click.Choice(["auto", "json", "text"]), default="auto",
-    help="auto: text on a terminal, JSON Lines in a pipe or file.",
-)  # fmt: skip
-@click.option("-o", "--output", metavar="FILE", help="Write there (mode 0600), not to standard output.")
+@output_options
 @click.option(
     "--for", "for_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after this time."
 )
@@ -80,9 +75,6 @@ def ssl_command(
     handshake: bool,
     libraries: tuple[str, ...],
     har: str | None,
-    extra: bool,
-    form: str,
-    output: str | None,
     for_s: float | None,
     ring_size: int,
     nice: int,
@@ -90,7 +82,7 @@ def ssl_command(
     quiet: bool,
     verbose: int,
     command: tuple[str, ...],
-    **stage_options: Any,
+    **options: Any,
 ) -> int:
     """Show what processes send and receive inside TLS (OpenSSL 1.1 and 3.x).
 
@@ -99,7 +91,7 @@ def ssl_command(
     """
     set_verbosity(verbose)
     check_times(for_s)
-    stages = Stages(**stage_options)
+    stages, made = make_stages(options)
     if har and not stages.http:
         raise click.UsageError("--har goes with --http")
     if user and not command:
@@ -119,7 +111,7 @@ def ssl_command(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    runner.add_output(make_output(output, form, extra=extra))
+    runner.add_output(make_output(**made))
     if har:
         runner.add_output(Har(har))
     stages.warn()

@@ -1,9 +1,12 @@
-"""Where events go: JSON Lines, text for people, and the tree of processes."""
+"""Where events go: JSON Lines, HAR, text for people, and the tree of processes."""
 
 from __future__ import annotations
 
+from .chain import FileLogger, OutputAnalyzer
+from .har import Har
 from .jsonl import JsonLines
+from .rotation import RotatingJsonLines
 from .text import Text
 from .tree import ProcessTree
 
-__all__ = ["JsonLines", "ProcessTree", "Text"]
+__all__ = ["FileLogger", "Har", "JsonLines", "OutputAnalyzer", "ProcessTree", "RotatingJsonLines", "Text"]

@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import IO, Any
 
-from ..events import Event, Loss, SslData, SslHandshake, SslSendfile, to_json
+from ..events import AnalyzerFailure, Event, LlmCall, Loss, SslData, SslHandshake, SslSendfile, to_json
+from .conversation import Conversation
+from .http_text import HttpText
 from .process_text import one_line, printable, process_line
+from .wrapping import terminal_columns
 from .writer import LineWriter
 
 __all__ = ["Text", "printable"]
@@ -37,6 +40,7 @@ class Text:
         extra: user, thread, latency, place in the connection and library too; of processes the parent,
             the system call, memory and the like.
         max_bytes: of each payload, how much is shown; the rest is mentioned.
+        width: of a line, for texts that are wrapped; None: that of the terminal, if `target` is one.
         unless: (device, inode) of a file that is being read, and so must not be written.
     """
 
@@ -47,12 +51,15 @@ class Text:
         color: bool = False,
         extra: bool = False,
         max_bytes: int = 16384,
+        width: int | None = None,
         unless: tuple[int, int] | None = None,
     ) -> None:
         self._writer = LineWriter(target, unless=unless)
         self._color = color
         self._extra = extra
         self._max_bytes = max_bytes
+        self._http = HttpText(extra, self._paint)
+        self._conversation = Conversation(extra, self._paint, width or terminal_columns(target))
 
     def write(self, events: Sequence[Event]) -> None:
         """Writes a batch."""
@@ -64,26 +71,37 @@ class Text:
         self._writer.close()
 
     def format(self, event: Event) -> str:
-        """One event as text, with a newline at its end."""
+        """One event as text, with a newline at its end; "" if another event's text says it too."""
         clock = time.strftime("%H:%M:%S", time.localtime(event.timestamp_ns // 1_000_000_000))
         clock += f".{event.timestamp_ns // 1_000_000 % 1000:03d}"
         if isinstance(event, SslData):
             return self._data(clock, event)
+        if isinstance(event, LlmCall):
+            return f"{clock} {self._conversation.text(event)}"
+        line = self._line(event)
+        return f"{clock} {line}\n" if line else ""
+
+    def _line(self, event: Event) -> str:
         if isinstance(event, SslHandshake):
-            who = self._who(event.comm, event.pid)
-            head = f"{clock} {who} handshake {one_line(event.result)} ({one_line(event.function)})"
-            tail = (
-                f" {event.handshake_ns / 1e6:.1f} ms, {event.calls} calls  [{one_line(event.connection_id)}]"
-            )
-            return self._paint("dim", head + tail) + "\n"
+            return self._paint("dim", self._handshake(event))
         if isinstance(event, SslSendfile):
-            head = f"{clock} {self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
+            head = f"{self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
             where = f"from fd {event.fd} at {event.file_offset}, not readable"
-            return f"{head} {where}  [{one_line(event.connection_id)}]\n"
+            return f"{head} {where}  [{one_line(event.connection_id)}]"
         if isinstance(event, Loss):
-            return self._paint("loss", f"{clock} {self._loss(event)}") + "\n"
-        line = process_line(event, self._extra, self._paint)
-        return f"{clock} {one_line(to_json(event).decode()) if line is None else line}\n"
+            return self._paint("loss", self._loss(event))
+        if isinstance(event, AnalyzerFailure):
+            what = f"{event.analyzer} FAILED and is skipped from now on: {event.error} ({event.place})"
+            return self._paint("loss", one_line(what))
+        line = self._http.line(event)
+        if line is None:
+            line = process_line(event, self._extra, self._paint)
+        return one_line(to_json(event).decode()) if line is None else line
+
+    def _handshake(self, event: SslHandshake) -> str:
+        head = f"{self._who(event.comm, event.pid)} handshake {one_line(event.result)}"
+        took = f"{event.handshake_ns / 1e6:.1f} ms, {event.calls} calls"
+        return f"{head} ({one_line(event.function)}) {took}  [{one_line(event.connection_id)}]"
 
     def _data(self, clock: str, event: SslData) -> str:
         arrow = "->" if event.direction == "write" else "<-"

@@ -54,6 +54,7 @@ class Incoming:
 
     Attributes:
         id: of the event that it will be.
+        first_id: of the piece in which it begins.
         first_ns, last_ns: times of its first byte and of its latest.
         reasons: why it is incomplete, see `HttpMessage.reason`.
         request: of a response: what it answers, where that is known.
@@ -71,6 +72,7 @@ class Incoming:
     ) -> None:
         self.kind = kind
         self.id = derived_id(piece.id, f"http_{kind}", number)
+        self.first_id = piece.id
         self.direction = piece.direction
         self.first_ns = self.last_ns = piece.timestamp_ns
         self.stream_id = stream_id
@@ -88,37 +90,49 @@ class Incoming:
         self.streamed_type = ""  # its content type, if its body is followed while it comes
         self.body: Body | None = None
         self._limits = limits
+        self._values: dict[str, str] | None = None  # of the headers, names in small letters
         self._times: list[tuple[int, int]] = []
         self._gap = False
         self._parts = 0
         self._whose = (piece.source, piece.pid, piece.comm, piece.exe, piece.connection_id)
 
     def header(self, name: str) -> str | None:
-        """The first header of this name (small letters)."""
-        for key, value in self.headers:
-            if key.lower() == name:
-                return value
-        return None
+        """The value of this header (small letters), repeated ones joined by commas (RFC 9110, 5.3).
 
-    def head_done(self, expected_bytes: int | None = None) -> None:
+        Headers that are set after the first call are not found.
+        """
+        values = self._values
+        if values is None:
+            values = self._values = {}
+            for any_case, value in self.headers:
+                key = any_case.lower()
+                values[key] = f"{values[key]}, {value}" if key in values else value
+        return values.get(name)
+
+    def head_done(self, expected_bytes: int | None = None, transfer_encoding: str = "") -> None:
         """The headers are complete.
 
         Args:
             expected_bytes: the length of the body as it is carried, where known.
+            transfer_encoding: encodings of HTTP/1 that are left in what `add_body()` will be given.
         """
-        encodings = [value for key, value in self.headers if key.lower() == "content-encoding"]
-        self.body = Body(", ".join(encodings), expected_bytes, self._limits)
+        encoding = self.header("content-encoding") or ""
+        if transfer_encoding:
+            encoding = f"{encoding}, {transfer_encoding}"
+        self.body = Body(encoding, expected_bytes, self._limits)
         if self.kind == "response":
-            content_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
-            if content_type in STREAMED_TYPES:
-                self.streamed_type = content_type
+            content_type = self.header("content-type")
+            if content_type:
+                content_type = content_type.partition(";")[0].strip().lower()
+                if content_type in STREAMED_TYPES:
+                    self.streamed_type = content_type
 
     def add_body(self, data: bytes | memoryview, piece: StreamData) -> list[HttpBody]:
         """Takes bytes of the body; gives parts that can be told already."""
         self.last_ns = piece.timestamp_ns
         assert self.body is not None
         if not self.streamed_type:
-            self.body.add(data)
+            self.body.add(data, give=False)
             return []
         offset = self.body.length
         decoded = self.body.add(data)
@@ -176,36 +190,20 @@ class Incoming:
             told.append(self._part(self.last_ns, offset, rest, last=True))
         if self.unknown_headers:
             self.reasons.add("unknown_headers")
-        source, pid, comm, exe, connection_id = self._whose
-        common: dict[str, Any] = {
-            "id": self.id,
-            "timestamp_ns": self.first_ns,
-            "source": source,
-            "pid": pid,
-            "comm": comm,
-            "exe": exe,
-            "connection_id": connection_id,
-            "direction": self.direction,
-            "version": self.version,
-            "headers": self.headers,
-            "body": body.value(),
-            "last_byte_ns": self.last_ns,
-            "stream_id": self.stream_id,
-            "trailers": self.trailers,
-            "body_bytes": body.wire_bytes,
-            "content_encoding": (self.header("content-encoding") or "") if body.wire_bytes else "",
-            "unknown_headers": self.unknown_headers,
-            "incomplete": bool(self.reasons),
-            "reason": ",".join(sorted(self.reasons)) or None,
-        }
+        common = (
+            *(self.id, self.first_ns, *self._whose, self.direction, self.version, self.headers),
+            *(body.value(), self.last_ns, self.stream_id, self.trailers, body.wire_bytes),
+            (self.header("content-encoding") or "") if body.wire_bytes else "",
+            *(self.unknown_headers, bool(self.reasons), ",".join(sorted(self.reasons)) or None),
+        )
         if self.kind == "request":
             told.append(
-                HttpRequest(method=self.method, target=self.target, authority=self.authority, **common)
+                HttpRequest(*common, method=self.method, target=self.target, authority=self.authority)
             )
         else:
             told.append(
                 HttpResponse(
-                    status=self.status, reason_phrase=self.reason_phrase, body_times=self._times, **common
+                    *common, status=self.status, reason_phrase=self.reason_phrase, body_times=self._times
                 )
             )
         return told
@@ -220,11 +218,14 @@ def make_exchange(
     either: ConnectionEvent | None = request or response
     assert either is not None
     why = set(reasons)
-    for message, missing in ((request, "no_request"), (response, "no_response")):
-        if message is None:
-            why.add(missing)
-        elif message.incomplete:
-            why.update((message.reason or "").split(","))
+    if request is None:
+        why.add("no_request")
+    elif request.incomplete:
+        why.update((request.reason or "").split(","))
+    if response is None:
+        why.add("no_response")
+    elif response.incomplete:
+        why.update((response.reason or "").split(","))
     sent_by_us = request.direction == "write" if request else bool(response and response.direction == "read")
     return HttpExchange(
         *(derived_id(either.id, "http_exchange"), either.timestamp_ns, either.source, either.pid),

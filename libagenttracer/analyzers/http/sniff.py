@@ -36,8 +36,8 @@ def sniff(data: bytes) -> Protocol:
         return Protocol.HTTP1
     if data[0] == 0:
         return _sniff_settings(data[:9])
-    short = len(data) < 40 and _BEGINNING.fullmatch(data) or b"HTTP/1.1 200 "[: len(data)] == data
-    if short or (len(data) < 13 and b"HTTP/1." == data[:7]):
+    short = (len(data) < 40 and _BEGINNING.fullmatch(data)) or b"HTTP/1.1 200 "[: len(data)] == data
+    if short or (len(data) < 13 and data[:7] == b"HTTP/1."):
         return Protocol.UNDECIDED
     return Protocol.OTHER
 

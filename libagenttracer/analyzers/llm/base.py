@@ -68,7 +68,9 @@ class StreamReader(Protocol):
 
         Args:
             at_ns: when it had come, nanoseconds since the epoch.
-            event: its type ("" where the framing has none).
+            event: its type ("" where the framing has none): of a server-sent event, or an AWS event stream's
+                ":event-type", ":exception-type" or ":error-code"; "[DONE]" for the mark that ends many
+                streams (data is then None).
             data: its JSON, decoded; any JSON value, since anybody may have sent it.
         """
 
@@ -87,7 +89,10 @@ class Api(Protocol):
     name: str
 
     def recognises(self, path: str, request: dict[str, Any]) -> bool:
-        """Whether a request is of this form: by its path (no query) and its body (JSON; {} if it is none)."""
+        """Whether a request is of this form: by its path (no query) and its body (JSON).
+
+        The body is {} where it is not known (yet): then whether the path alone allows it.
+        """
 
     def read_request(self, path: str, request: dict[str, Any], draft: Draft) -> None:
         """Fills in what the request says."""
