@@ -30,6 +30,7 @@ enum record_kind {
 	RECORD_NET = 13,
 	RECORD_DNS = 14, /* only to count what is lost: a RECORD_NET that is one */
 	RECORD_PATHS = 15,
+	RECORD_SSL_CLOSE = 16,
 	LOST_CALLS = 64,	 /* for files and sockets the system call is counted */
 	LOST_KINDS = 128,
 };
@@ -256,6 +257,7 @@ enum ssl_function {
 	FN_SSL_NEW = 8,
 	FN_SSL_CLEAR = 9,
 	FN_SSL_SENDFILE = 10,
+	FN_SSL_FREE = 11,
 	FN_COUNT = 16,
 };
 
@@ -292,6 +294,15 @@ struct ssl_handshake_record {
 	__s32 return_value;
 	__u32 calls;	      /* handshake calls on this connection so far, this one included */
 	__u64 handshake_ns;   /* since the first of them began */
+};
+
+/* A connection is over; what it carried, records that were lost included. */
+struct ssl_close_record {
+	struct ssl_common common;
+	__u64 read_bytes;
+	__u64 written_bytes;
+	__u32 read_records;
+	__u32 written_records;
 };
 
 /* Bytes that go from a file to the peer inside the kernel: seen, but not readable. */

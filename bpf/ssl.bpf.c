@@ -13,6 +13,7 @@ KEEP_TYPE(process_record);
 KEEP_TYPE(ssl_data_record);
 KEEP_TYPE(ssl_handshake_record);
 KEEP_TYPE(ssl_sendfile_record);
+KEEP_TYPE(ssl_close_record);
 
 #define MAX_DEPTH 4	     /* calls of one thread inside one another (TLS in TLS); a power of two */
 #define MAX_THREADS 16384
@@ -578,6 +579,44 @@ int ssl_clear(struct pt_regs *ctx)
 	count_hit(library_index(ctx), FN_SSL_CLEAR);
 	if (connection && (connection->read_bytes || connection->written_bytes))
 		new_generation(pid_tgid, key.ssl);
+	return 0;
+}
+
+/* If it cannot be told, the connection is kept: its totals still show what was lost at its end. */
+SEC("uprobe")
+int ssl_free(struct pt_regs *ctx)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid(), start_ns;
+	struct connection_key key = { .tgid = pid_tgid >> 32, .ssl = ARG1(ctx) };
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	struct ring_control *control = get_ring_control();
+	__u32 library = library_index(ctx);
+
+	keep_own_stack(ctx);
+	count_hit(library, FN_SSL_FREE);
+	if (!connection || !control || !current_matches(pid_tgid, &start_ns))
+		return 0;
+	if (connection->read_records || connection->written_records) {
+		struct ssl_close_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+
+		if (!record) {
+			count_loss(control, LOSS_RING_FULL, 0);
+			return 0;
+		}
+		fill_header(&record->common.header, RECORD_SSL_CLOSE, bpf_ktime_get_boot_ns(), pid_tgid, start_ns);
+		record->common.ssl = key.ssl;
+		record->common.generation_ns = connection->generation_ns;
+		record->common.latency_ns = 0;
+		record->common.function = FN_SSL_FREE;
+		record->common.flags = connection->joined_late ? SSL_JOINED_LATE : 0;
+		record->common.library = library;
+		record->read_bytes = connection->read_bytes;
+		record->written_bytes = connection->written_bytes;
+		record->read_records = connection->read_records;
+		record->written_records = connection->written_records;
+		submit(record, control);
+	}
+	bpf_map_delete_elem(&connections, &key);
 	return 0;
 }
 

@@ -7,11 +7,21 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Literal
 
-from ..events import Event, Loss, ProcessExit, SslData, SslSendfile, StreamData, StreamEnd, derived_id
+from ..events import (
+    Event,
+    Loss,
+    ProcessExit,
+    SslClose,
+    SslData,
+    SslSendfile,
+    StreamData,
+    StreamEnd,
+    derived_id,
+)
 
 __all__ = ["ChunkMerger"]
 
-EndCause = Literal["reused", "process_exit", "evicted", "end"]
+EndCause = Literal["closed", "reused", "process_exit", "evicted", "end"]
 
 
 class _Direction:
@@ -76,6 +86,12 @@ class ChunkMerger:
             return self._on_data(event)  # type: ignore[arg-type]
         if kind is Loss:
             return self._on_loss(event)  # type: ignore[arg-type]
+        if kind is SslClose:
+            over: list[Event] = []
+            if event.connection_id in self._connections:  # type: ignore[attr-defined]
+                self._end(event.connection_id, "closed", event.timestamp_ns, over)  # type: ignore[attr-defined]
+            over.append(event)
+            return over
         if kind is ProcessExit:
             ended = [id_ for id_, one in self._connections.items() if one.last.pid == event.pid]  # type: ignore[attr-defined]
             given: list[Event] = []

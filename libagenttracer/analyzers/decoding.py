@@ -12,6 +12,7 @@ from ..events import (
     McpCall,
     SseEvent,
     SseStream,
+    SslClose,
     StreamData,
     StreamEnd,
     UnknownProtocol,
@@ -27,8 +28,10 @@ from .sse import SseMerger
 
 __all__ = ["decoders"]
 
-_NEVER: set[type[Event]] = {StreamData, StreamEnd, HttpBody, SseEvent}
-_HTTP: set[type[Event]] = {HttpRequest, HttpResponse, HttpExchange, WebSocketMessage, UnknownProtocol}
+_NEVER: tuple[type[Event], ...] = (StreamData, StreamEnd, HttpBody, SseEvent)
+_HTTP: tuple[type[Event], ...] = (
+    HttpRequest, HttpResponse, HttpExchange, WebSocketMessage, UnknownProtocol,
+)  # fmt: skip
 
 
 def decoders(
@@ -54,6 +57,11 @@ def decoders(
         chain.append(LlmAnalyzer())
     if mcp:
         chain.append(McpAnalyzer())
-    hidden = _NEVER | (set() if http else _HTTP) | (set() if sse or (http and merged) else {SseStream})
-    hidden |= (set() if llm else {LlmCall}) | (set() if mcp else {McpCall})
-    return [*chain, Hide(hidden)]
+    shown: dict[type[Event], bool] = {
+        SslClose: raw,
+        SseStream: sse or (http and merged),
+        LlmCall: llm,
+        McpCall: mcp,
+        **dict.fromkeys(_HTTP, http),
+    }
+    return [*chain, Hide({*_NEVER, *(kind for kind, wanted in shown.items() if not wanted)})]

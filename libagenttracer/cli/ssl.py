@@ -106,6 +106,7 @@ def ssl_command(
             user=user or (caller() if command else None),
             libraries=libraries or None,
             handshake=handshake,
+            closes=stages.decoding,
             ring_bytes=ring_size,
             analyzers=stages.analyzers,
         )

@@ -46,7 +46,7 @@ from .process import (
     SignalSend,
 )
 from .sse import SseEvent, SseItem, SseStream
-from .ssl import SslData, SslHandshake, SslSendfile
+from .ssl import SslClose, SslData, SslHandshake, SslSendfile
 
 __all__ = [
     "AnalyzerFailure",
@@ -88,6 +88,7 @@ __all__ = [
     "SseEvent",
     "SseItem",
     "SseStream",
+    "SslClose",
     "SslData",
     "SslHandshake",
     "SslSendfile",

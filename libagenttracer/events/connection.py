@@ -52,11 +52,11 @@ class StreamEnd(ConnectionEvent, frozen=True, gc=False):
     """Nothing more comes of a connection.
 
     Attributes:
-        cause: "reused" (its place in memory belongs to a new connection), "process_exit", "evicted" (there
-            were too many: more may have come), "end" (the stream of events is over).
+        cause: "closed", "reused" (its place in memory belongs to a new connection), "process_exit", "evicted"
+            (there were too many: more may have come), "end" (the stream of events is over).
     """
 
-    cause: Literal["reused", "process_exit", "evicted", "end"]
+    cause: Literal["closed", "reused", "process_exit", "evicted", "end"]
 
 
 @event_type("unknown_protocol")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from .base import Event, event_type
 
-__all__ = ["SslData", "SslHandshake", "SslSendfile"]
+__all__ = ["SslClose", "SslData", "SslHandshake", "SslSendfile"]
 
 Direction = Literal["read", "write"]
 
@@ -120,4 +120,27 @@ class SslSendfile(Event, frozen=True, gc=False):
     library: str
     fd: int
     file_offset: int
+    joined_late: bool = False
+
+
+@event_type("ssl_close")
+class SslClose(Event, frozen=True, gc=False):
+    """A connection's SSL object was freed: nothing more comes of it.
+
+    Attributes:
+        pid, tid, ppid, uid, comm, exe, connection_id, library: as in `SslData`.
+        read_bytes, written_bytes: what it carried, lost bytes included.
+        joined_late: the connection was first seen after it had begun: they count from there.
+    """
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    exe: str
+    connection_id: str
+    read_bytes: int
+    written_bytes: int
+    library: str
     joined_late: bool = False

@@ -11,7 +11,7 @@ __all__ = ["DATA_FUNCTIONS", "HANDSHAKE_FUNCTIONS", "LIFE_FUNCTIONS", "locate_op
 
 DATA_FUNCTIONS = ("SSL_read", "SSL_write", "SSL_read_ex", "SSL_write_ex", "SSL_write_ex2", "SSL_sendfile")
 HANDSHAKE_FUNCTIONS = ("SSL_do_handshake", "SSL_connect", "SSL_accept")
-LIFE_FUNCTIONS = ("SSL_new", "SSL_clear")
+LIFE_FUNCTIONS = ("SSL_new", "SSL_clear", "SSL_free")
 
 
 def locate_openssl(image: bytes | mmap.mmap, *, path: str, machine: str) -> list[ProbePoint]:

@@ -7,7 +7,17 @@ import time
 from collections.abc import Sequence
 from typing import IO, Any
 
-from ..events import AnalyzerFailure, Event, LlmCall, Loss, SslData, SslHandshake, SslSendfile, to_json
+from ..events import (
+    AnalyzerFailure,
+    Event,
+    LlmCall,
+    Loss,
+    SslClose,
+    SslData,
+    SslHandshake,
+    SslSendfile,
+    to_json,
+)
 from .conversation import Conversation
 from .http_text import HttpText
 from .process_text import one_line, printable, process_line
@@ -88,6 +98,10 @@ class Text:
             head = f"{self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
             where = f"from fd {event.fd} at {event.file_offset}, not readable"
             return f"{head} {where}  [{one_line(event.connection_id)}]"
+        if isinstance(event, SslClose):
+            carried = f"closed, sent {event.written_bytes} bytes, received {event.read_bytes}"
+            who = self._who(event.comm, event.pid)
+            return self._paint("dim", f"{who} {carried}  [{one_line(event.connection_id)}]")
         if isinstance(event, Loss):
             return self._paint("loss", self._loss(event))
         if isinstance(event, AnalyzerFailure):

@@ -37,6 +37,7 @@ class RecordKind(IntEnum):
     NET = 13
     DNS = 14  # only to count what is lost
     PATHS = 15
+    SSL_CLOSE = 16
 
 
 class SslFunction(IntEnum):
@@ -53,6 +54,7 @@ class SslFunction(IntEnum):
     SSL_new = 8
     SSL_clear = 9
     SSL_sendfile = 10
+    SSL_free = 11
 
 
 LOST_CALLS = 64  # the loss counters of system calls come behind those of kinds

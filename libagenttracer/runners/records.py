@@ -23,6 +23,7 @@ __all__ = [
     "ProcessRecord",
     "ShellLineRecord",
     "SignalRecord",
+    "SslCloseRecord",
     "SslDataRecord",
     "SslHandshakeRecord",
     "SslSendfileRecord",
@@ -195,6 +196,14 @@ ssl_sendfile_record = Struct(
     "index" / Int32ul,
 )
 
+ssl_close_record = Struct(
+    "common" / ssl_common,
+    "read_bytes" / Int64ul,
+    "written_bytes" / Int64ul,
+    "read_records" / Int32ul,
+    "written_records" / Int32ul,
+)
+
 connection_key = Struct("tgid" / Int32ul, Padding(4), "ssl" / Int64ul)
 
 connection = Struct(
@@ -223,6 +232,7 @@ LAYOUTS = {
     "ssl_data_record": ssl_data_record,
     "ssl_handshake_record": ssl_handshake_record,
     "ssl_sendfile_record": ssl_sendfile_record,
+    "ssl_close_record": ssl_close_record,
     "connection_key": connection_key,
     "connection": connection,
 }
@@ -244,6 +254,7 @@ SslDataRecord = record_class(
 )
 SslHandshakeRecord = record_class(ssl_handshake_record, "SslHandshakeRecord")
 SslSendfileRecord = record_class(ssl_sendfile_record, "SslSendfileRecord")
+SslCloseRecord = record_class(ssl_close_record, "SslCloseRecord")
 ConnectionKey = record_class(connection_key, "ConnectionKey")
 Connection = record_class(connection, "Connection")
 

@@ -33,6 +33,8 @@ class SslRunner(Runner):
         user: whose rights the command gets; None: ours.
         libraries: paths of the libraries to probe, instead of those that are found.
         handshake: give `ssl_handshake` events too.
+        closes: give `ssl_close` events too; None: if there are analyzers, which need them to know early that
+            something is over.
         ring_bytes: size of the ring buffer, rounded up to a power of two; memory of the kernel.
         drain_ms: milliseconds between two looks at the ring while records come.
         analyzers: what the events go through, in this order; for instance `decoders()`.
@@ -53,6 +55,7 @@ class SslRunner(Runner):
         user: str | None = None,
         libraries: Sequence[str] | None = None,
         handshake: bool = False,
+        closes: bool | None = None,
         ring_bytes: int = DEFAULT_RING_BYTES,
         drain_ms: float = 10.0,
         analyzers: Iterable[Analyzer] = (),
@@ -61,6 +64,7 @@ class SslRunner(Runner):
         self.filter = Filter.of(pid, comm, uid, follow_forks)
         self._libraries = libraries
         self._handshake = handshake
+        self._closes = closes
         self._ring_bytes = ring_bytes
         self._identity = TracerIdentity()
         self._source: SslSource | None = None
@@ -75,6 +79,7 @@ class SslRunner(Runner):
             libraries=self._libraries,
             ring_bytes=self._ring_bytes,
             handshake=self._handshake,
+            closes=bool(self._analyzers) if self._closes is None else self._closes,
             launched=launched,
         )
         self._decoder = SslDecoder(self._identity, source.libraries, source.ring_bytes)

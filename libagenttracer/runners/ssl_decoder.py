@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..events import Event, Loss, SslData, SslHandshake, SslSendfile
+from ..events import Event, Loss, SslClose, SslData, SslHandshake, SslSendfile
 from .identity import TracerIdentity
 from .interface import ConnectionTotals, LibraryTable, LossCount
 from .process_table import KnownProcess, ProcessTable
 from .record_kinds import LossCause, RecordKind, SslFlag, SslFunction
-from .records import ProcessRecord, SslDataRecord, SslHandshakeRecord, SslSendfileRecord
+from .records import ProcessRecord, SslCloseRecord, SslDataRecord, SslHandshakeRecord, SslSendfileRecord
 
 __all__ = ["SslDecoder"]
 
@@ -64,6 +64,7 @@ class SslDecoder:
             RecordKind.SSL_DATA: self._on_data,
             RecordKind.SSL_HANDSHAKE: self._on_handshake,
             RecordKind.SSL_SENDFILE: self._on_sendfile,
+            RecordKind.SSL_CLOSE: self._on_close,
         }
 
     def decode(self, view: memoryview, spans: Iterable[tuple[int, int]], position: int) -> list[Event]:
@@ -273,6 +274,39 @@ class SslDecoder:
                 self._library(record.library),
                 record.fd,
                 record.file_offset,
+                bool(record.flags & _JOINED_LATE),
+            )
+        )
+
+    def _on_close(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
+        record = SslCloseRecord.unpack_from(view, offset, length)
+        connection = self._connection(record.tgid, record.ssl, record.generation_ns)
+        process = connection.process = self._table.get(record.tgid, record.start_ns)
+        timestamp_ns = record.time_ns + self._identity.epoch_offset_ns
+        self._last_ns = record.time_ns
+        totals = (
+            (0, record.read_records, record.read_bytes),
+            (1, record.written_records, record.written_bytes),
+        )
+        for way, index, total_bytes in totals:
+            if index != connection.records[way] or total_bytes != connection.bytes[way]:
+                self._gap(connection, record.tgid, way, index, total_bytes, timestamp_ns, events)
+        del self._connections[record.tgid, record.ssl]
+        events.append(
+            SslClose(
+                self._identity.record_id(at),
+                timestamp_ns,
+                "ssl",
+                record.tgid,
+                record.tid,
+                process.ppid,
+                process.uid,
+                process.comm,
+                process.exe,
+                connection.id,
+                record.read_bytes,
+                record.written_bytes,
+                self._library(record.library),
                 bool(record.flags & _JOINED_LATE),
             )
         )

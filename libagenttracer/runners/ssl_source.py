@@ -37,6 +37,7 @@ _ENTRY_PROGRAMS = {
     "SSL_connect": "ssl_connect",
     "SSL_accept": "ssl_accept",
     "SSL_clear": "ssl_clear",
+    "SSL_free": "ssl_free",
 }
 _RETURN_PROGRAMS = {
     "SSL_read": "data_return",
@@ -51,6 +52,7 @@ _RETURN_PROGRAMS = {
     "SSL_new": "ssl_new_return",
 }
 _HANDSHAKE = frozenset({"SSL_do_handshake", "SSL_connect", "SSL_accept"})
+_CLOSE = frozenset({"SSL_free"})
 
 
 class SslSource:
@@ -61,6 +63,7 @@ class SslSource:
         libraries: paths of libraries to probe, instead of those that are found.
         ring_bytes: size of the ring.
         handshake: probe the handshake functions too.
+        closes: tell when connections are over.
         launched: a command that waits to be started.
 
     Attributes:
@@ -78,10 +81,13 @@ class SslSource:
         libraries: Sequence[str] | None,
         ring_bytes: int,
         handshake: bool,
+        closes: bool,
         launched: int | None = None,
     ) -> None:
         self.filter = filter_
-        self._handshake = handshake
+        self._left_out = frozenset() if handshake else _HANDSHAKE
+        if not closes:
+            self._left_out |= _CLOSE
         self._multi = supports_uprobe_multi()
         self._given = libraries is not None
         self.libraries = LibraryTable()
@@ -226,7 +232,7 @@ class SslSource:
             for table, returns in ((_RETURN_PROGRAMS, True), (_ENTRY_PROGRAMS, False)):
                 offsets: dict[str, list[int]] = {}
                 for point in library.points:
-                    if point.function in table and (self._handshake or point.function not in _HANDSHAKE):
+                    if point.function in table and point.function not in self._left_out:
                         offsets.setdefault(table[point.function], []).append(point.offset)
                 for name, places in offsets.items():
                     links += self._attach_program(

@@ -100,7 +100,10 @@ NAMED: dict[str, Callable[[random.Random], str]] = {
     "uuid": lambda r: str(uuid.UUID(int=r.getrandbits(128))),
 }
 ALL = {**SHAPES, **NAMED}
-TEXTS = {**SHAPES, "pem": lambda r: pem(r, r.choice(["", "RSA ", "OPENSSH "]))}
+TEXTS: dict[str, Callable[[random.Random], str]] = {
+    **SHAPES,
+    "pem": lambda r: pem(r, r.choice(["", "RSA ", "OPENSSH "])),
+}
 
 
 def request(**fields: Any) -> HttpRequest:

@@ -22,6 +22,7 @@ from libagenttracer.runners.records import (
     process_record,
     shell_line_record,
     signal_record,
+    ssl_close_record,
     ssl_data_record,
     ssl_handshake_record,
     ssl_sendfile_record,
@@ -327,6 +328,20 @@ def sendfile(sent_bytes: int, *, index: int, offset: int, **changes: int) -> byt
             "file_offset": 12,
             "fd": 5,
             "index": index,
+        }
+    )
+    return raw
+
+
+def close(read: tuple[int, int] = (0, 0), written: tuple[int, int] = (0, 0), **changes: int) -> bytes:
+    """A connection is over; for each direction records and bytes."""
+    raw: bytes = ssl_close_record.build(
+        {
+            "common": common(RecordKind.SSL_CLOSE, SslFunction.SSL_free, **changes),
+            "read_bytes": read[1],
+            "written_bytes": written[1],
+            "read_records": read[0],
+            "written_records": written[0],
         }
     )
     return raw

@@ -10,13 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libagenttracer.errors import LayoutError
-from libagenttracer.events import Loss, SslData, SslHandshake, SslSendfile
+from libagenttracer.events import Loss, SslClose, SslData, SslHandshake, SslSendfile
 from libagenttracer.runners import ssl_decoder
 from libagenttracer.runners.interface import LibraryTable
 from libagenttracer.runners.process_table import DEFAULT_MAX_PROCESSES
 from libagenttracer.runners.record_kinds import SslFlag
 
-from .records import GENERATION_NS, RING_BYTES, SSL, Bench, data, handshake, only_data, process, sendfile
+from .records import (
+    GENERATION_NS,
+    RING_BYTES,
+    SSL,
+    Bench,
+    close,
+    data,
+    handshake,
+    losses,
+    only_data,
+    process,
+    sendfile,
+)
 
 
 @pytest.fixture
@@ -166,6 +178,27 @@ def test_a_handshake(bench: Bench) -> None:
     assert (event.function, event.comm, event.latency_ns) == ("SSL_do_handshake", "python", 2500)
     assert isinstance(again, SslHandshake)
     assert (again.result, again.return_value) == ("incomplete", -1)
+
+
+def test_a_connection_is_over(bench: Bench) -> None:
+    _, event = bench.feed(data(b"abcd", written=True), close(written=(1, 4)))
+    assert isinstance(event, SslClose)
+    assert (event.read_bytes, event.written_bytes, event.library) == (0, 4, "/usr/lib/libssl.so.3")
+
+
+def test_what_was_lost_at_the_end_of_a_connection_is_told_when_it_is_over(bench: Bench) -> None:
+    _, gap, event = bench.feed(data(b"abcd", written=True), close(written=(3, 10), read=(0, 0)))
+    assert isinstance(gap, Loss)
+    assert (gap.cause, gap.count, gap.lost_bytes, gap.offset, gap.direction) == (
+        "ring_full",
+        2,
+        6,
+        4,
+        "write",
+    )
+    assert isinstance(event, SslClose)
+    # and not again
+    assert bench.decoder.settle(losses({"ring_full": (2, 6)}), [], final=True) == []
 
 
 def test_a_sendfile_counts_as_written(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from ...events import Event, SslData, StreamData, StreamEnd, UnknownProtocol, de
 from .handler import Handler
 from .http1 import Http1
 from .http2 import Http2
+from .http2_frames import begins_with_frames
 from .limits import Limits
 from .messages import Incoming
 from .sniff import Protocol, sniff
@@ -108,7 +109,7 @@ def _head(message: Incoming) -> dict[str, object]:
 class _Connection:
     """One connection: its bytes wait here until it is known what they are."""
 
-    __slots__ = ("_bytes", "_first_ns", "_handler", "_heads", "_last", "_limits", "_told", "_waiting")
+    __slots__ = ("_bytes", "_first_ns", "_handler", "_heads", "_last", "_late", "_limits", "_waiting")
 
     def __init__(self, limits: Limits, heads: list[Incoming]) -> None:
         self._limits = limits
@@ -118,10 +119,12 @@ class _Connection:
         self._bytes = [0, 0]  # read, written
         self._first_ns = 0
         self._last: StreamData | None = None
+        self._late = False  # its beginning was not seen
 
     def data(self, piece: StreamData) -> Iterable[Event]:
         if self._last is None:
             self._first_ns = piece.timestamp_ns
+            self._late = piece.joined_late or bool(piece.missing_bytes)
         self._last = piece
         handler = self._handler
         if handler is not None:
@@ -132,7 +135,7 @@ class _Connection:
         self._bytes[piece.direction == "write"] += len(piece.payload) + piece.missing_bytes
         if self._waiting is None:
             # something unknown, or a connection joined in the middle: a message may begin with any call
-            if not piece.starts_call or sniff(piece.payload) not in (Protocol.HTTP1, Protocol.HTTP2):
+            if not piece.starts_call or self._sniff(piece.payload) not in (Protocol.HTTP1, Protocol.HTTP2):
                 return ()
             self._waiting = []
         self._waiting.append(piece)
@@ -141,13 +144,11 @@ class _Connection:
     def _decide(self) -> Iterable[Event]:
         assert self._waiting is not None
         seen: dict[str, bytes] = {"read": b"", "write": b""}
-        gap = False
         for piece in self._waiting:
-            gap = gap or bool(piece.missing_bytes) or piece.joined_late
-            seen[piece.direction] += piece.payload[:64]
-        found = {sniff(prefix) for prefix in seen.values() if prefix}
+            seen[piece.direction] += piece.payload if self._late else piece.payload[:64]
+        found = {self._sniff(prefix) for prefix in seen.values() if prefix}
         if Protocol.HTTP2 in found:
-            self._handler = Http2(self._limits, self._heads.append, joined_late=gap)
+            self._handler = Http2(self._limits, self._heads.append, joined_late=self._late)
         elif Protocol.HTTP1 in found:
             self._handler = Http1(self._limits, self._heads.append)
         elif Protocol.UNDECIDED in found and len(self._waiting) < _MAX_UNDECIDED:
@@ -160,6 +161,13 @@ class _Connection:
                 if self._handler.successor is not None:
                     self._handler = self._handler.successor
         return given
+
+    def _sniff(self, data: bytes) -> Protocol:
+        found = sniff(data)
+        # in the middle of HTTP/2 no frame says so as surely as the first ones do: several have to fit
+        return (
+            Protocol.HTTP2 if found is Protocol.OTHER and self._late and begins_with_frames(data) else found
+        )
 
     def ending(self, cause: str) -> StreamEnd:
         last = self._last

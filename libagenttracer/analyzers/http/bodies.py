@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from .limits import Limits
@@ -156,23 +156,22 @@ class Body:
         reasons: why it is incomplete, as in `HttpMessage.reason`; empty: it is not.
     """
 
+    wire_bytes = 0
+    length = 0
+    _first = b""  # what is kept, until there is more than one part of it
+    _kept: io.BytesIO | None = None
+    _expected = 0
+    _known = True  # all encodings are
+    _over = False  # nothing more is kept
+    _decoders: Sequence[_Decoder] = ()  # the outermost encoding first
+
     def __init__(self, content_encoding: str, expected_bytes: int | None, limits: Limits) -> None:
-        self.wire_bytes = 0
-        self.length = 0
         self.reasons: set[str] = set()
         self._limits = limits
-        self._first = b""  # what is kept, until there is more than one part of it
-        self._kept: io.BytesIO | None = None
-        self._expected = 0
-        self._known = True
-        self._over = False  # nothing more is kept
-        # the outermost encoding first, each with the bytes that it gave
-        self._decoders: list[_Decoder] = []
-        self._given: list[int] = []
         if content_encoding:
             self._set_decoders(content_encoding)
-        if not self._decoders:
-            self._expected = min(expected_bytes or 0, limits.max_body_bytes)
+        if expected_bytes and not self._decoders:
+            self._expected = min(expected_bytes, limits.max_body_bytes)
 
     def _set_decoders(self, content_encoding: str) -> None:
         names = [name.strip().lower() for name in content_encoding.split(",")]
@@ -181,7 +180,7 @@ class Body:
             self._known = False
             return
         self._decoders = [_DECODERS[name]() for name in names]
-        self._given = [0] * len(names)
+        self._given = [0] * len(names)  # bytes that each of them gave
 
     def add(self, data: bytes | memoryview, *, give: bool = True) -> bytes:
         """Takes the next bytes.
@@ -196,7 +195,9 @@ class Body:
         if self._decoders:
             return self._add_encoded(memoryview(data), give)
         self.wire_bytes += len(data)
-        return b"" if self._over else self._keep(data if type(data) is bytes else bytes(data))
+        if self._over:
+            return b""
+        return self._keep(data if type(data) is bytes else bytes(data))
 
     def _add_encoded(self, data: memoryview, give: bool) -> bytes:
         decoded = []
@@ -257,9 +258,9 @@ class Body:
 
     def finish(self) -> bytes:
         """The body is over: gives what the decoder still held, and notes if that is not its end."""
-        if self.wire_bytes:
+        if not self._known or self._decoders:
             complete = self._over or all(decoder.complete for decoder in self._decoders)
-            if not self._known or not complete:
+            if self.wire_bytes and not (self._known and complete):
                 self.reasons.add("bad_encoding")
         self._over = True
         return b""

@@ -186,7 +186,7 @@ class Http1:
             sent.event = event
             if sent.response is not None:
                 told += (sent.response, make_exchange(event, sent.response))
-            elif (event.method == "CONNECT" or event.header("upgrade")) and sent in self._outstanding:
+            elif (event.method == "CONNECT" or message.header("upgrade")) and sent in self._outstanding:
                 self._held_for = sent
                 self._requests.hold(self._limits.max_head_bytes)
         elif 100 <= event.status < 200 and event.status != 101:
@@ -217,7 +217,7 @@ class Http1:
         late, self._orphan = side.late or self._orphan, False
         if late:
             sure = False
-        elif not self._pipelined and all(sent.stale for sent in outstanding):
+        elif not self._pipelined and (not outstanding or all(sent.stale for sent in outstanding)):
             coming = responses.current
             if coming is not None and "unpaired" in coming.reasons:
                 responses.drop()

@@ -84,7 +84,8 @@ class Side:
         if piece.missing_bytes:
             self._gap(piece.missing_bytes)
         data = piece.payload
-        if piece.starts_call and self._may_restart() and is_start(self.kind, data):
+        uncertain = self._next == _LOST or (self.current is not None and "unpaired" in self.current.reasons)
+        if uncertain and piece.starts_call and is_start(self.kind, data):
             self._end_current("gap")
             self._next = _HEAD
             self.found = True
@@ -97,7 +98,7 @@ class Side:
             elif self._next == _CHUNKED:
                 start = self._read_chunks(piece, start)
             elif self._next == _UNTIL_END:
-                self._add(data[start:] if start else data, piece)
+                self._add(data[start:], piece)
                 return
             elif self._next == _HELD:
                 self._hold(piece, start)
@@ -145,11 +146,6 @@ class Side:
         self._end_current("aborted")
         self._next = _LOST
 
-    def _may_restart(self) -> bool:
-        if self._next == _LOST:
-            return True
-        return self.current is not None and "unpaired" in self.current.reasons
-
     def _gap(self, missing_bytes: int) -> None:
         if self._next == _HELD:
             return
@@ -176,7 +172,7 @@ class Side:
         data = piece.payload
         before = len(self._head)
         if not before:
-            while start < len(data) and data[start] in b"\r\n":  # RFC 9112, 2.2
+            while start < len(data) and data[start] in (10, 13):  # RFC 9112, 2.2: empty lines
                 start += 1
             if start == len(data):
                 return start
@@ -260,7 +256,7 @@ class Side:
             elif message.method == "CONNECT":
                 message.authority = message.target
             else:
-                message.authority = message.header("host") or ""
+                message.authority = message.values().get("host", "")
         return sound
 
     def _begin(self, message: Incoming, length: int | None = None, transfer_encoding: str = "") -> None:
@@ -273,9 +269,10 @@ class Side:
 
     def _frame(self, message: Incoming) -> None:
         """Finds how long the body is: RFC 9112, 6.3."""
-        value = message.header("content-length")
+        values = message.values()
+        value = values.get("content-length")
         length = int(value) if value else None  # httptools lets only one of them pass, and only digits
-        coding = message.header("transfer-encoding")
+        coding = values.get("transfer-encoding")
         self._owner.begins(message, self)
         request = message.request
         if self.kind == "response" and _is_bodiless(message.status, request.method if request else ""):
@@ -312,12 +309,17 @@ class Side:
 
     def _read_length(self, piece: StreamData, start: int) -> int:
         data = piece.payload
-        stop = min(start + self._remaining, len(data))
-        self._add(data if stop - start == len(data) else data[start:stop], piece)
-        self._remaining -= stop - start
+        size = len(data) - start
+        size = min(size, self._remaining)
+        message = self.current
+        assert message is not None
+        parts = message.add_body(data[start : start + size], piece)  # no copy if it is all of them
+        if parts:
+            self._owner.came(parts)
+        self._remaining -= size
         if not self._remaining:
             self._complete()
-        return stop
+        return start + size
 
     def _read_chunks(self, piece: StreamData, start: int) -> int:
         message, chunked = self.current, self._chunked

@@ -45,7 +45,10 @@ _BLOCK = (HeadersFrame, PushPromiseFrame, ContinuationFrame)
 _CONTROL = (SettingsFrame, RstStreamFrame, GoAwayFrame)
 _FLAGS = {cls: sum(flag.bit for flag in cls.defined_flags) for cls in FRAMES.values()}
 _LENGTHS: dict[type[Frame], int] = {PriorityFrame: 5, RstStreamFrame: 4, PingFrame: 8, WindowUpdateFrame: 4}
-_PERHAPS = re.compile(rb"(?=\0..[\0-\x08][\0-\x2d][\0-\x7f])", re.DOTALL)  # CONTINUATION does not help
+# only what is quick to see: on a stream, on none, or WINDOW_UPDATE; one cannot begin with CONTINUATION
+_PERHAPS = re.compile(
+    rb"(?=\0..(?:[\0-\3\5][\0-\x2d](?!\0{4})[\0-\x7f]|[\4\6\7][\0\1]\0{4}|\x08\0[\0-\x7f]))", re.DOTALL
+)
 
 
 class FrameReader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from ...events import (
@@ -62,6 +62,17 @@ class Incoming:
             the events; set them before `head_done()` (trailers: before `finish()`).
     """
 
+    # what few messages change
+    version = method = target = authority = reason_phrase = ""
+    status = unknown_headers = 0
+    request: HttpRequest | Incoming | None = None
+    streamed_type = ""  # its content type, if its body is followed while it comes
+    body: Body | None = None
+    _values: dict[str, str] | None = None  # of the headers, names in small letters
+    _content_encoding = ""
+    _gap = False
+    _parts = 0
+
     def __init__(
         self,
         piece: StreamData,
@@ -76,38 +87,32 @@ class Incoming:
         self.direction = piece.direction
         self.first_ns = self.last_ns = piece.timestamp_ns
         self.stream_id = stream_id
-        self.version = ""
         self.headers: Headers = []
         self.trailers: Headers = []
-        self.method = ""
-        self.target = ""
-        self.authority = ""
-        self.status = 0
-        self.reason_phrase = ""
-        self.unknown_headers = 0
         self.reasons: set[str] = set()
-        self.request: HttpRequest | Incoming | None = None
-        self.streamed_type = ""  # its content type, if its body is followed while it comes
-        self.body: Body | None = None
         self._limits = limits
-        self._values: dict[str, str] | None = None  # of the headers, names in small letters
         self._times: list[tuple[int, int]] = []
-        self._gap = False
-        self._parts = 0
         self._whose = (piece.source, piece.pid, piece.comm, piece.exe, piece.connection_id)
 
     def header(self, name: str) -> str | None:
-        """The value of this header (small letters), repeated ones joined by commas (RFC 9110, 5.3).
+        """The value of this header (small letters); see `values()`."""
+        return self.values().get(name)
 
-        Headers that are set after the first call are not found.
+    def values(self) -> dict[str, str]:
+        """Headers by name (small letters), values of repeated ones joined by commas (RFC 9110, 5.3).
+
+        Headers that are set after the first call are not there.
         """
         values = self._values
         if values is None:
-            values = self._values = {}
-            for any_case, value in self.headers:
-                key = any_case.lower()
-                values[key] = f"{values[key]}, {value}" if key in values else value
-        return values.get(name)
+            values = {key.lower(): value for key, value in self.headers}
+            if len(values) < len(self.headers):
+                values = {}
+                for any_case, value in self.headers:
+                    key = any_case.lower()
+                    values[key] = f"{values[key]}, {value}" if key in values else value
+            self._values = values
+        return values
 
     def head_done(self, expected_bytes: int | None = None, transfer_encoding: str = "") -> None:
         """The headers are complete.
@@ -116,12 +121,13 @@ class Incoming:
             expected_bytes: the length of the body as it is carried, where known.
             transfer_encoding: encodings of HTTP/1 that are left in what `add_body()` will be given.
         """
-        encoding = self.header("content-encoding") or ""
+        values = self.values()
+        encoding = self._content_encoding = values.get("content-encoding", "")
         if transfer_encoding:
             encoding = f"{encoding}, {transfer_encoding}"
         self.body = Body(encoding, expected_bytes, self._limits)
         if self.kind == "response":
-            content_type = self.header("content-type")
+            content_type = values.get("content-type")
             if content_type:
                 content_type = content_type.partition(";")[0].strip().lower()
                 if content_type in STREAMED_TYPES:
@@ -193,8 +199,9 @@ class Incoming:
         common = (
             *(self.id, self.first_ns, *self._whose, self.direction, self.version, self.headers),
             *(body.value(), self.last_ns, self.stream_id, self.trailers, body.wire_bytes),
-            (self.header("content-encoding") or "") if body.wire_bytes else "",
-            *(self.unknown_headers, bool(self.reasons), ",".join(sorted(self.reasons)) or None),
+            self._content_encoding if body.wire_bytes else "",
+            *(self.unknown_headers, bool(self.reasons)),
+            ",".join(sorted(self.reasons)) if self.reasons else None,
         )
         if self.kind == "request":
             told.append(
@@ -212,20 +219,13 @@ class Incoming:
 def make_exchange(
     request: HttpRequest | None,
     response: HttpResponse | None,
-    reasons: Iterable[str] = (),
+    reasons: Collection[str] = (),
 ) -> HttpExchange:
     """The event that ties a request to its response; one of them may be missing."""
     either: ConnectionEvent | None = request or response
     assert either is not None
-    why = set(reasons)
-    if request is None:
-        why.add("no_request")
-    elif request.incomplete:
-        why.update((request.reason or "").split(","))
-    if response is None:
-        why.add("no_response")
-    elif response.incomplete:
-        why.update((response.reason or "").split(","))
+    if request is None or response is None or request.incomplete or response.incomplete:
+        reasons = {*reasons, *_missing(request, "no_request"), *_missing(response, "no_response")}
     sent_by_us = request.direction == "write" if request else bool(response and response.direction == "read")
     return HttpExchange(
         *(derived_id(either.id, "http_exchange"), either.timestamp_ns, either.source, either.pid),
@@ -243,6 +243,12 @@ def make_exchange(
         response.timestamp_ns if response else None,
         response.last_byte_ns if response else None,
         (response.last_byte_ns - request.timestamp_ns) / 1e6 if request and response else None,
-        bool(why),
-        ",".join(sorted(why)) or None,
+        bool(reasons),
+        ",".join(sorted(reasons)) if reasons else None,
     )
+
+
+def _missing(message: HttpRequest | HttpResponse | None, otherwise: str) -> list[str]:
+    if message is None:
+        return [otherwise]
+    return message.reason.split(",") if message.reason else []

@@ -89,7 +89,7 @@ _HARMLESS_HEADERS = re.compile(
     r"|(?:www|proxy)-authenticate|signature-input|.*-key-id)$"
 )
 _PLACEHOLDER = re.compile(
-    r"\[redacted:[a-z_]+:[0-9a-f]{8}\]|\$(?:\{|\(|[A-Z_][A-Z0-9_]*$)|\{\{|\{[\w.]*\}$|<[^>]*>$|%[sd]$|%\(|\*{3,}$|\.{3}$|x{4,}$"
+    r"\[redacted:[a-z_]+:[0-9a-f]{8}|\$(?:\{|\(|[A-Z_][A-Z0-9_]*$)|\{\{|\{[\w.]*\}$|<[^>]*>$|%[sd]$|%\(|\*{3,}$|\.{3}$|x{4,}$"
     r"|(?:null|none|nil|true|false|undefined|string|str|text|number|int(?:eger)?|bool(?:ean)?|object|any|bytes"
     r"|optional|required|redacted|placeholder|n/a)$|(?:your|insert)[-_ ]",
     re.IGNORECASE,

@@ -28,12 +28,13 @@ _PAIR = re.compile(
     rb"|(?P<tag>>)(?=[^<>\s]{1,512}</)"
     rb"|(?P<flag>[ \t]{1,8})(?=\S))"
 )
+_SEPARATOR = re.compile(rb"[=:>\"' ]")
 _NAME_MAX = 64
 _MARK = b"[redacted:"
 _IN_NAME = bytes(97 if c in b"_-." or (chr(c).isalnum() and c < 128) else 32 for c in range(256))
 _BEARER = re.compile(rb"bearer[ \t]{1,8}(?P<value>[\w.~+/=\-]{16,})", re.IGNORECASE)
 _LOGIN = re.compile(
-    rb" -(?:u|-(?:proxy-)?user)[ =\t]{1,4}\\{0,15}[\"']?([^\s:\"'\\$]{1,128}):([^\s\"'\\]{1,256})"
+    rb" -(?:u|-(?:proxy-)?user)[ =\t]{1,4}\\{0,15}[\"']?([^\s:\"'\\$\[]{1,128}):([^\s\"'\\]{1,256})"
 )
 _QUOTE = re.compile(rb"(\\*)([\"'`])")
 _BARE = re.compile(rb"[^\s\"'`<>(){}\[\],;&|\\]{1,4096}")
@@ -73,6 +74,8 @@ def unescaped(text: str) -> str:
 
 def find_pairs(data: bytes, stretches: Sequence[tuple[int, int]]) -> Iterator[Span]:
     """All credentials whose name stands in some stretches; linear in the length of the text."""
+    if not _SEPARATOR.search(data):
+        return  # as in names of files
     low = data.lower()
     position = 0
     for start, stop in stretches:
@@ -87,7 +90,7 @@ def find_pairs(data: bytes, stretches: Sequence[tuple[int, int]]) -> Iterator[Sp
             yield Span(*found.span("value"), "token")
     if (b" -u" in data or b" --" in data) and (b"curl" in data or b"http" in data):
         for found in _LOGIN.finditer(data):
-            if not found[2].isdigit():
+            if not found[2].isdigit() and not found[2].startswith(_MARK):
                 yield Span(*found.span(2), "password")
 
 

@@ -12,7 +12,7 @@ from .shapes import Span, find_shapes
 
 __all__ = ["find", "normalised"]
 
-_USERINFO = re.compile(rb"[^\s/?#\"'<>@:\\]{0,128}:(?P<password>[^\s\"'<>@\\/]{1,512})@")
+_USERINFO = re.compile(rb"[^\s/?#\"'<>@:\\\[]{0,128}:(?P<password>[^\s\"'<>@\\/]{1,512})@")
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(rb"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY = re.compile(rb"(?:[A-Za-z0-9+/=\s:,\-]|\\+[rn])*")

@@ -1,4 +1,4 @@
-"""Real HTTP/2 traffic, made by two h2 connections that talk to each other, and recorded in both directions."""
+"""HTTP/2 traffic, made by two h2 connections that talk to each other, and recorded in both directions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import msgspec
 
 from libagenttracer.analyzers.http.http2 import Http2
 from libagenttracer.analyzers.http.limits import Limits
@@ -148,12 +149,12 @@ def pieces(
         for number, part in enumerate(cut(data)):
             given.append(
                 StreamData(
-                    f"{way}{offsets[way]}",
-                    10,
-                    *WHOSE.values(),
-                    way,
-                    offsets[way],
-                    part,
+                    id=f"{way}{offsets[way]}",
+                    timestamp_ns=10,
+                    **WHOSE,
+                    direction=way,
+                    offset=offsets[way],
+                    payload=part,
                     starts_call=number == 0,
                     joined_late=late,
                 )
@@ -195,19 +196,7 @@ def lossy(fed: Iterable[StreamData], lost: set[int]) -> list[StreamData]:
         if number in lost:
             missing[piece.direction] += len(piece.payload)
             continue
-        given.append(
-            StreamData(
-                piece.id,
-                piece.timestamp_ns,
-                *WHOSE.values(),
-                piece.direction,
-                piece.offset,
-                piece.payload,
-                missing[piece.direction],
-                piece.starts_call,
-                piece.joined_late,
-            )
-        )
+        given.append(msgspec.structs.replace(piece, missing_bytes=missing[piece.direction]))
         missing[piece.direction] = 0
     return given
 
@@ -218,7 +207,7 @@ def run(fed: Iterable[StreamData], *, late: bool = False, limits: Limits | None 
     told: list[Any] = []
     for piece in fed:
         told += handler.data(piece)
-    told += handler.end(StreamEnd("e", 99, *WHOSE.values(), "end"))
+    told += handler.end(StreamEnd(id="e", timestamp_ns=99, **WHOSE, cause="end"))
     check(told)
     return told
 

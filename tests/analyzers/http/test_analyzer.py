@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,3 +180,27 @@ def test_what_the_first_bytes_say(begin: bytes, expected: Protocol) -> None:
 @given(st.binary(min_size=1, max_size=40))
 def test_sniffing_never_raises(begin: bytes) -> None:
     assert isinstance(sniff(begin), Protocol)
+
+
+def test_http2_that_is_joined_in_the_middle() -> None:
+    """Without preface and settings, by frames that fit one another."""
+    client, server = H2Connection(H2Configuration(client_side=True)), H2Connection(H2Configuration(False))
+    client.initiate_connection()
+    server.initiate_connection()
+    server.receive_data(client.data_to_send())
+    client.receive_data(server.data_to_send())
+    client.data_to_send()
+    parts: list[tuple[bytes, str]] = []
+    for stream in (1, 3):
+        headers = [(":method", "GET"), (":path", "/a"), (":scheme", "https"), (":authority", "example.org")]
+        client.send_headers(stream, headers, end_stream=True)
+        asked = client.data_to_send()
+        server.receive_data(asked)
+        server.send_headers(stream, [(":status", "200")])
+        server.send_data(stream, b"hello", end_stream=True)
+        answered = server.data_to_send()
+        client.receive_data(answered)
+        parts += [(asked, "write"), (answered, "read")]
+    events = [msgspec.structs.replace(event, joined_late=True) for event in records(parts)]
+    exchanges = [event for event in run(events) if isinstance(event, HttpExchange)]
+    assert [(event.method, event.status) for event in exchanges] == [("GET", 200)] * 2

@@ -94,7 +94,8 @@ def test_broken_ones(encoding: str) -> None:
         for parts in ([broken], cut(broken, range(0, len(broken), 11))):
             given, body = decode(encoding, parts)
             assert body.reasons == {"bad_encoding"}
-            assert TEXT.startswith(given[:50])
+            if coded.startswith(broken):
+                assert TEXT.startswith(given)
 
 
 @pytest.mark.parametrize("encoding", ["compress", "gzip, what", "gzip,gzip,gzip,gzip"])

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import gzip
 import random
-from collections.abc import Iterator
-from typing import Any
 
 import h2.settings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hyperframe.frame import (
-    AltSvcFrame,
-    ContinuationFrame,
-    DataFrame,
-    ExtensionFrame,
-    HeadersFrame,
-    PriorityFrame,
+
+from libagenttracer.events import (
+    HttpBody,
+    HttpExchange,
+    HttpRequest,
+    HttpResponse,
+    from_json,
+    to_json,
 )
 
-from libagenttracer.analyzers.http.http2 import Http2
-from libagenttracer.analyzers.http.limits import Limits
-from libagenttracer.events import HttpBody, HttpExchange, HttpRequest, HttpResponse, WebSocketMessage, from_json, to_json
-
-from .h2_traffic import WHOSE, Link, cut_in, Way, by_type, joined, meaning, pieces, request, response, run
+from .h2_traffic import Link, Way, by_type, cut_in, joined, meaning, pieces, request, response, run
 
 SETTINGS = h2.settings.SettingCodes
 
@@ -45,7 +40,9 @@ def everything(client_way: Way = "write") -> Link:
     long = ("x-long", "".join(random.Random(1).choices("abcdefgh0123", k=40_000)))
     cookies = [("cookie", "a=1"), ("cookie", "b=2"), ("x-token", "ü")]
     ids = [
-        link.ask(request("GET", "/get", *cookies, ("x-bin", "a b")), priority_weight=200, priority_depends_on=0),
+        link.ask(
+            request("GET", "/get", *cookies, ("x-bin", "a b")), priority_weight=200, priority_depends_on=0
+        ),
         link.ask(request("POST", "/long", long), b"q" * 20_000, step=3000),
         link.ask(request("HEAD", "/head")),
     ]
@@ -117,12 +114,19 @@ def test_everything_is_told() -> None:
         (200, "GET", "/events", a, None, "client"),
     ]
     requests = {event.target: event for event in by_type(told, HttpRequest)}
-    assert requests["/get"].headers == [("cookie", "a=1"), ("cookie", "b=2"), ("x-token", "ü"), ("x-bin", "a b")]
+    assert requests["/get"].headers == [
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("x-token", "ü"),
+        ("x-bin", "a b"),
+    ]
     assert len(requests["/long"].headers[0][1]) == 40_000
     assert requests["/long"].body == b"q" * 20_000
     assert requests["/style.css"].direction == "write"
     responses = [event for event in by_type(told, HttpResponse) if event.status >= 200]
-    assert [event.stream_id for event in responses] == [event.stream_id for event in by_type(told, HttpExchange)]
+    assert [event.stream_id for event in responses] == [
+        event.stream_id for event in by_type(told, HttpExchange)
+    ]
     assert responses[0].body == b"answer" * 4000
     assert responses[3].body == b"packed " * 3000
     assert responses[3].content_encoding == "gzip"

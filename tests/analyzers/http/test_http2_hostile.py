@@ -8,10 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import h2.settings
-import pytest
 from hpack import Encoder
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from hyperframe.frame import (
     AltSvcFrame,
     ContinuationFrame,
@@ -26,6 +23,8 @@ from hyperframe.frame import (
     SettingsFrame,
     WindowUpdateFrame,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
@@ -33,12 +32,17 @@ from libagenttracer.analyzers.http.http2 import Http2
 from libagenttracer.analyzers.http.http2_frames import PREFACE
 from libagenttracer.analyzers.http.limits import Limits
 from libagenttracer.analyzers.http.messages import Incoming
-from libagenttracer.events import HttpExchange, HttpRequest, HttpResponse, WebSocketMessage
+from libagenttracer.events import HttpExchange, HttpRequest, WebSocketMessage
 
 from .h2_traffic import Link, Way, by_type, cut_in, lossy, meaning, pieces, request, response, run
 
 SMALL = Limits(
-    max_body_bytes=1000, max_head_bytes=2000, max_headers=20, max_streams=5, max_held_bytes=3000, ratio_floor_bytes=2000
+    max_body_bytes=1000,
+    max_head_bytes=2000,
+    max_headers=20,
+    max_streams=5,
+    max_held_bytes=3000,
+    ratio_floor_bytes=2000,
 )
 
 
@@ -46,7 +50,9 @@ def block(*fields: tuple[str, str], encoder: Encoder | None = None) -> bytes:
     return bytes((encoder or Encoder()).encode([*fields]))
 
 
-def asked(stream_id: int, flags: Iterable[str] = ("END_HEADERS", "END_STREAM"), *more: tuple[str, str]) -> Frame:
+def asked(
+    stream_id: int, flags: Iterable[str] = ("END_HEADERS", "END_STREAM"), *more: tuple[str, str]
+) -> Frame:
     return HeadersFrame(stream_id, block(*request("GET", f"/{stream_id}", *more)), flags=flags)
 
 
@@ -76,7 +82,9 @@ def test_frames_that_nobody_needs_are_passed_over() -> None:
         PingFrame(opaque_data=b"x" * 8),
         DataFrame(1, b"", flags=["END_STREAM"]),
     )
-    assert [(event.body, event.incomplete) for event in by_type(told, HttpRequest)] == [(b"with padding", False)]
+    assert [(event.body, event.incomplete) for event in by_type(told, HttpRequest)] == [
+        (b"with padding", False)
+    ]
 
 
 def test_headers_in_many_parts() -> None:
@@ -100,7 +108,10 @@ def test_what_breaks_the_rules_is_marked_and_later_streams_are_told() -> None:
         "settings": [asked(1, ["END_HEADERS"]), b"\0\0\1\4\0\0\0\0\0x"],
         "headers twice": [asked(1, ["END_HEADERS"]), asked(1, ["END_HEADERS", "END_STREAM"])],
         "no method": [HeadersFrame(1, block(("x", "y")), flags=["END_HEADERS", "END_STREAM"])],
-        "wrong length": [asked(1, ["END_HEADERS"], ("content-length", "4")), DataFrame(1, b"x", flags=["END_STREAM"])],
+        "wrong length": [
+            asked(1, ["END_HEADERS"], ("content-length", "4")),
+            DataFrame(1, b"x", flags=["END_STREAM"]),
+        ],
     }
     for name, frames in bad.items():
         told = told_of(*frames, asked(3))
@@ -120,7 +131,7 @@ def test_goaway_ends_what_will_not_be_answered() -> None:
 
 
 def test_an_answer_before_the_end_of_the_request() -> None:
-    """The server does not wait for the rest of it (RFC 9113, 8.1): request, response, exchange all the same."""
+    """The server does not wait for the rest (RFC 9113, 8.1): request, response, exchange all the same."""
     answer = HeadersFrame(1, block(*response(413)), flags=["END_HEADERS", "END_STREAM"])
     told = told_of(asked(1, ["END_HEADERS"]), answers=[SettingsFrame(), answer, RstStreamFrame(1)])
     assert [event.event_type for event in told] == ["http_request", "http_response", "http_exchange"]
@@ -147,13 +158,19 @@ def test_limits() -> None:
     told = told_of(*(asked(n) for n in range(1, 41, 2)), limits=SMALL)
     assert [event.reason for event in by_type(told, HttpExchange)] == ["aborted,no_response"] * 20
     # headers, also in many parts and compressed
-    long = [asked(1, [])] + [ContinuationFrame(1, b"\x82" * 100)] * 100 + [ContinuationFrame(1, b"", flags=["END_HEADERS"])]
+    long = (
+        [asked(1, [])]
+        + [ContinuationFrame(1, b"\x82" * 100)] * 100
+        + [ContinuationFrame(1, b"", flags=["END_HEADERS"])]
+    )
     assert reasons(told_of(*long, asked(3), limits=SMALL)) == [("/3", None), ("", "aborted,too_long")]
     many = [("a", str(n)) for n in range(30)]
     (message,) = by_type(told_of(asked(1, ["END_HEADERS", "END_STREAM"], *many), limits=SMALL), HttpRequest)
     assert (len(message.headers), message.reason) == (20, "too_long")
     bomb = block(("x" * 100, "y" * 500)) + b"\xbe" * 100
-    (message,) = by_type(told_of(HeadersFrame(1, bomb, flags=["END_HEADERS", "END_STREAM"]), limits=SMALL), HttpRequest)
+    (message,) = by_type(
+        told_of(HeadersFrame(1, bomb, flags=["END_HEADERS", "END_STREAM"]), limits=SMALL), HttpRequest
+    )
     assert (message.headers, message.reason) == ([], "too_long")
     # bodies of all streams together
     opened = [asked(n, ["END_HEADERS"]) for n in (1, 3, 5, 7)]
@@ -168,7 +185,9 @@ def test_memory_does_not_grow() -> None:
     handler = Http2(SMALL)
     flood = [PREFACE]
     for n in range(1, 4001, 2):
-        flood += [frame.serialize() for frame in (asked(n, ["END_HEADERS"]), DataFrame(n, b"x" * 500), PingFrame())]
+        flood += [
+            frame.serialize() for frame in (asked(n, ["END_HEADERS"]), DataFrame(n, b"x" * 500), PingFrame())
+        ]
         flood.append(SettingsFrame(settings={n & 0xFFFF: n}).serialize())
         flood.append(RstStreamFrame(n).serialize() if n % 3 else b"")
     flood.append(asked(4001, []).serialize())
@@ -188,7 +207,7 @@ def test_a_large_body_is_held_once() -> None:
     frames = [asked(1, ["END_HEADERS"], ("content-length", str(size))).serialize()]
     frames += [DataFrame(1, b"x" * 16384).serialize()] * (size // 16384)
     frames.append(DataFrame(1, b"", flags=["END_STREAM"]).serialize())
-    fed = pieces([("write", PREFACE), *(("write", frame) for frame in frames)])  # type: ignore[list-item]
+    fed = pieces([("write", PREFACE), *(("write", frame) for frame in frames)])
     handler = Http2(Limits())
     tracemalloc.start()
     told = [event for piece in fed for event in handler.data(piece)]
@@ -217,7 +236,9 @@ def test_a_websocket_on_a_stream() -> None:
         if number == 10:
             link.answer(other, response(200), b"other")
         link.flow()
-    link.client.send_data(stream_id, WebSocketFrame(Opcode.CLOSE, b"\3\xe8").serialize(mask=True), end_stream=True)
+    link.client.send_data(
+        stream_id, WebSocketFrame(Opcode.CLOSE, b"\3\xe8").serialize(mask=True), end_stream=True
+    )
     link.server.send_data(stream_id, b"", end_stream=True)
     link.flow()
     told = run(pieces(link.sent))
@@ -225,7 +246,9 @@ def test_a_websocket_on_a_stream() -> None:
     assert first == ["http_request", "http_response", "http_exchange"]
     assert not any(event.incomplete for event in told)
     messages = by_type(told, WebSocketMessage)
-    assert [m.payload for m in messages if m.direction == "write"] == [b"up %d" % n for n in range(20)] + [b""]
+    assert [m.payload for m in messages if m.direction == "write"] == [b"up %d" % n for n in range(20)] + [
+        b""
+    ]
     assert [m.payload for m in messages if m.direction == "read"] == [b"down %d" % n for n in range(20)]
     assert {(m.target, m.stream_id) for m in messages} == {("/chat", stream_id)}
     assert meaning(run(pieces(link.sent, cut_in([1, 5])))) == meaning(told)
@@ -249,7 +272,12 @@ def test_other_tunnels_are_told_as_opened_and_not_followed() -> None:
     link.flow()
     told = run(pieces(link.sent))
     assert [event.incomplete for event in told] == [False] * 3
-    assert (told[0].method, told[0].target, told[0].authority, told[0].body) == ("CONNECT", "host:443", "host:443", b"")
+    assert (told[0].method, told[0].target, told[0].authority, told[0].body) == (
+        "CONNECT",
+        "host:443",
+        "host:443",
+        b"",
+    )
 
 
 def test_heads_are_told_when_they_are_complete() -> None:
@@ -263,7 +291,7 @@ def test_heads_are_told_when_they_are_complete() -> None:
 
 FRAMES: list[Any] = [
     lambda n: asked(n, ["END_HEADERS"]),
-    lambda n: asked(n),
+    asked,
     lambda n: asked(n, []),
     lambda n: HeadersFrame(n, block(*response(200)), flags=["END_HEADERS"]),
     lambda n: HeadersFrame(n, block(*response(100)), flags=["END_HEADERS"]),
@@ -273,7 +301,7 @@ FRAMES: list[Any] = [
     lambda n: DataFrame(n, b"end", flags=["END_STREAM"]),
     lambda n: DataFrame(n, b"pad", pad_length=n, flags=["PADDED"]),
     lambda n: PushPromiseFrame(n, 2 * n, block(*request("GET", "/p")), flags=["END_HEADERS"]),
-    lambda n: RstStreamFrame(n),
+    RstStreamFrame,
     lambda n: GoAwayFrame(last_stream_id=n),
     lambda n: SettingsFrame(settings={5: 1 << 20, 1: n}),
     lambda n: PingFrame(),
