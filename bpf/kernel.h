@@ -52,6 +52,7 @@ enum { BPF_RB_AVAIL_DATA = 0 };
 /* Present in the kernel's BTF only where the helper exists: the loader turns this into 0 or 1. */
 enum bpf_func_id___probe {
 	BPF_FUNC_get_attach_cookie___probe = 174,
+	BPF_FUNC_get_current_task_btf___probe = 158,
 	BPF_FUNC_task_pt_regs___probe = 175,
 };
 

@@ -191,6 +191,9 @@ static __always_inline bool in_compat_call(void)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 #if defined(__TARGET_ARCH_x86)
+	/* run for every call: from Linux 5.11 on without calling a helper to read it */
+	if (bpf_core_enum_value_exists(enum bpf_func_id___probe, BPF_FUNC_get_current_task_btf___probe))
+		return bpf_get_current_task_btf()->thread_info.status & 2;
 	return BPF_CORE_READ(task, thread_info.status) & 2;
 #else
 	return is_32_bit(task);

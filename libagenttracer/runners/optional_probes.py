@@ -18,29 +18,32 @@ logger = logging.getLogger("libagenttracer.process")
 # 32-bit calls that have other functions than 64-bit ones of their name; socketcall is all calls on sockets
 _COMPAT_FILE = ("chown16", "fchown16", "lchown16", "ia32_truncate64", "ia32_ftruncate64")
 _COMPAT_NET = ("socketcall",)
+_UNRESOLVED = "names with symbolic links in them stay unresolved in"
 
 
 def probe_paths(tracking: Tracking) -> tuple[Object | None, str]:
     """Follows the names of files in calls that open nothing (fentry on the security hooks).
 
     Returns:
-        The attached object, to be closed by the caller; or None, and a note that says why there is none.
+        The attached object, to be closed by the caller, or None; and a note that says what is missing.
     """
-    spec = tracking.join(open_object("resolve"))
-    for program in spec.programs.values():
-        hook = program.section.removeprefix("fentry/")
-        program.autoload = has_btf_name(hook)
-    item: Object | None = None
-    try:
-        item = spec.load()
-        for loaded in item.programs.values():
-            loaded.attach()
-    except AgentTracerError as error:
-        logger.debug("paths are not resolved: %s", error)
-        if item is not None:
-            item.close()
-        return None, "names with symbolic links in them stay unresolved in calls that open nothing: no fentry"
-    return item, ""
+    # chown's hook has structures for arguments, which older kernels do not take (5.10)
+    for left_out, note in (("", ""), ("on_chown", f"{_UNRESOLVED} chown: its hook takes no fentry")):
+        spec = tracking.join(open_object("resolve"))
+        for program in spec.programs.values():
+            hook = program.section.removeprefix("fentry/")
+            program.autoload = has_btf_name(hook) and program.name != left_out
+        item: Object | None = None
+        try:
+            item = spec.load()
+            for loaded in item.programs.values():
+                loaded.attach()
+            return item, note
+        except AgentTracerError as error:
+            logger.debug("paths are not resolved: %s", error)
+            if item is not None:
+                item.close()
+    return None, f"{_UNRESOLVED} calls that open nothing: no fentry"
 
 
 def probe_compat_calls(

@@ -164,10 +164,10 @@ class ProcessSource:
             self._objects[name] = spec.load()
 
     def _keep(self, name: str, item: Object | None, note: str) -> None:
-        """An optional object, or a note that it is missing."""
+        """An optional object, and a note on what is missing."""
         if item is not None:
             self._objects[name] = item
-        elif note:
+        if note:
             self.notes.append(note)
 
     def _calls(self) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
