@@ -79,7 +79,7 @@ def anthropic_stream(deltas: int = DELTAS) -> list[Event]:
         }
     ).encode()
     usage = {"input_tokens": 9, "output_tokens": 1}
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": usage,
     }  # fmt: skip
@@ -137,7 +137,7 @@ def _seconds(run: Callable[[], Any]) -> list[float]:
 def large_body(chunked: bool) -> int:
     """Peak of resident memory (KiB) beyond the body, while one of 20 MiB is taken; to be run alone."""
     framing = "transfer-encoding: chunked" if chunked else f"content-length: {LARGE_BYTES}"
-    chain = [ChunkMerger(), HttpAnalyzer()]
+    chain: list[Analyzer] = [ChunkMerger(), HttpAnalyzer()]
     run_chain(chain, http_exchanges(10))  # everything is imported and warm
     asked = f"GET / HTTP/1.1\r\n{_HEADERS}\r\n".encode()
     run_chain(chain, [_record(0, "write", 0, asked, 1)])
@@ -184,7 +184,7 @@ def report() -> None:
     stream = anthropic_stream()
 
     def call() -> list[Event]:
-        chain = [ChunkMerger(), HttpAnalyzer(), SseMerger(each=False), LlmAnalyzer()]
+        chain: list[Analyzer] = [ChunkMerger(), HttpAnalyzer(), SseMerger(each=False), LlmAnalyzer()]
         return run_chain(chain, stream)
 
     (told,) = [event for event in call() if isinstance(event, LlmCall)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from libagenttracer.analyzers import ChunkMerger, HttpAnalyzer, LlmAnalyzer, SseMerger
+from libagenttracer.analyzers import Analyzer, ChunkMerger, HttpAnalyzer, LlmAnalyzer, SseMerger
+from libagenttracer.events import Event
 
 from .decoding import anthropic_stream, http_exchanges, run_chain, sse_parts
 
@@ -26,6 +27,10 @@ def test_sse_events(benchmark: Any) -> None:
 
 def test_llm_stream(benchmark: Any) -> None:
     events = anthropic_stream()
-    chain = lambda: [ChunkMerger(), HttpAnalyzer(), SseMerger(each=False), LlmAnalyzer()]  # noqa: E731
-    found = benchmark(lambda: run_chain(chain(), events))
+
+    def call() -> list[Event]:
+        chain: list[Analyzer] = [ChunkMerger(), HttpAnalyzer(), SseMerger(each=False), LlmAnalyzer()]
+        return run_chain(chain, events)
+
+    found = benchmark(call)
     assert found[-1].event_type == "llm_call"

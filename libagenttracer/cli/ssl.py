@@ -106,7 +106,7 @@ def ssl_command(
             user=user or (caller() if command else None),
             libraries=libraries or None,
             handshake=handshake,
-            closes=stages.decoding,
+            closes=True,  # so that a recording, decoded later, gives what it would have given now
             ring_bytes=ring_size,
             analyzers=stages.analyzers,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def data(
     offset: int,
     payload: bytes,
     *,
-    direction: str = "read",
+    direction: Literal["read", "write"] = "read",
     connection: str = "7-a-1",
     at_ns: int = 0,
     lost: bool = False,
@@ -30,14 +31,14 @@ def data(
         direction, len(payload), offset, connection, "SSL_read", 1, "libssl.so.3",
         b"" if lost else payload, call_offset=call_offset, incomplete=lost,
         reason="read_fault" if lost else None,
-    )  # type: ignore[arg-type]  # fmt: skip
+    )  # fmt: skip
 
 
 def loss(offset: int, lost_bytes: int, connection: str = "7-a-1") -> Loss:
     return Loss("loss", 5, "ssl", "ring_full", 1, lost_bytes, PID, "curl", connection, "read", offset)
 
 
-def run(events: Iterable[Event], **options: int) -> list[Event]:
+def run(events: Iterable[Event], **options: Any) -> list[Event]:
     merger = ChunkMerger(**options)
     return [given for event in events for given in merger.feed(event)] + [*merger.flush()]
 

@@ -36,7 +36,10 @@ def open_at_once(exchanges: list[HttpExchange]) -> int:
     return most
 
 
-@pytest.mark.parametrize("mode", MODES)
+THERE = [mode for mode in MODES if llm_support.has_node() or not mode.endswith("node")]
+
+
+@pytest.mark.parametrize("mode", THERE)
 def test_every_answer_has_its_request(mode: str, tmp_path: Path) -> None:
     with llm_support.llm_server(tmp_path) as server:
         client = llm_support.many_calls(server, mode)

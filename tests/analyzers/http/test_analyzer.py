@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -37,7 +38,7 @@ POSTGRES = (
 )
 
 
-def records(parts: Iterable[tuple[bytes, str]], connection: str = "7-a-1") -> list[SslData]:
+def records(parts: Iterable[tuple[bytes, Any]], connection: str = "7-a-1") -> list[SslData]:
     offsets = {"read": 0, "write": 0}
     found = []
     for number, (payload, direction) in enumerate(parts):
@@ -45,7 +46,7 @@ def records(parts: Iterable[tuple[bytes, str]], connection: str = "7-a-1") -> li
             SslData(
                 f"{connection}-{number}", number, "ssl", 7, 7, 1, 0, "curl", "/usr/bin/curl",
                 direction, len(payload), offsets[direction], connection, "SSL_read", 1, "", payload,
-            )  # type: ignore[arg-type]
+            )
         )  # fmt: skip
         offsets[direction] += len(payload)
     return found
