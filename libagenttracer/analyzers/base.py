@@ -63,14 +63,14 @@ class Chain:
     """
 
     def __init__(self, analyzers: Iterable[Analyzer]) -> None:
-        self._analyzers = list(analyzers)
+        self._analyzers = tuple(analyzers)
         self._last: Event | None = None
 
     def feed(self, event: Event) -> Iterable[Event]:
         """Sends an event through all of them."""
         self._last = event
         events = [event]
-        for analyzer in [*self._analyzers]:
+        for analyzer in self._analyzers:
             events = self._feed_all(analyzer, events)
         return events
 
@@ -84,7 +84,7 @@ class Chain:
 
     def _end_turn(self, call: Callable[[Analyzer], Iterable[Event]]) -> list[Event]:
         events: list[Event] = []
-        for analyzer in [*self._analyzers]:
+        for analyzer in self._analyzers:
             events = self._feed_all(analyzer, events)
             if analyzer in self._analyzers:
                 try:
@@ -113,7 +113,7 @@ class Chain:
             raise error
         name = type(analyzer).__name__
         logger.warning("%s failed, and is skipped from now on", name, exc_info=error)
-        self._analyzers.remove(analyzer)
+        self._analyzers = tuple(other for other in self._analyzers if other is not analyzer)
         last = self._last
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -81,8 +81,9 @@ class HttpResponse(HttpMessage, frozen=True, gc=False, kw_only=True):
     Attributes:
         status: 0 where it cannot be known.
         reason_phrase: of HTTP/1.
-        body_times: for bodies that are streams of events (see `HttpBody`): pairs of an offset in `body` and
-            the time at which the bytes from there on came, nanoseconds since the epoch.
+        body_times: for bodies that are streams of events (see `HttpBody`), and for JSON of unknown length:
+            pairs of an offset in `body` and the time at which the bytes from there on came, nanoseconds since
+            the epoch.
         body_in: id of the event that has the body instead (then `body` is empty): an `sse_stream`.
     """
 

@@ -182,16 +182,14 @@ class Side:
             stop = data.find(HEAD_END, start) + 4
             if stop >= 4:
                 self._last_ns = piece.timestamp_ns
-                self._head_complete(data[start:stop])
-                return stop
+                return self._head_complete(data[start:stop], data, stop)
         self._last_ns = piece.timestamp_ns
         self._head += memoryview(data)[start:]
         end = self._head.find(HEAD_END, max(before - 3, 0)) + 4
         if end >= 4:
             head = bytes(memoryview(self._head)[:end])
             self._head.clear()
-            self._head_complete(head)
-            return start + end - before
+            return self._head_complete(head, data, start + end - before)
         if len(self._head) > self._limits.max_head_bytes:
             self._lose("too_long")
         elif not self._line_known:
@@ -200,7 +198,15 @@ class Side:
             self._line_known = b"\n" in self._head
         return len(data)
 
-    def _head_complete(self, head: bytes) -> None:
+    def _head_complete(self, head: bytes, data: bytes, stop: int) -> int:
+        """Takes a head, and a body that comes whole with it.
+
+        Args:
+            data: the piece in which the head ends, at `stop`.
+
+        Returns:
+            Where in the piece the next thing begins.
+        """
         message = self._message(head)
         too_long = len(head) > self._limits.max_head_bytes
         if message is None:
@@ -211,8 +217,9 @@ class Side:
             self._begin(message)
             self._lose("too_long" if too_long else "malformed")
         else:
-            self._frame(message)
+            stop = self._frame(message, data, stop)
             self.found = False
+        return stop
 
     def _end_head(self, reason: str) -> None:
         """The rest of a head will not come."""
@@ -267,8 +274,8 @@ class Side:
         self.current = message
         self._owner.head_done(message)
 
-    def _frame(self, message: Incoming) -> None:
-        """Finds how long the body is: RFC 9112, 6.3."""
+    def _frame(self, message: Incoming, data: bytes, stop: int) -> int:
+        """Finds how long the body is: RFC 9112, 6.3. Arguments and result as of `_head_complete`."""
         values = message.values()
         value = values.get("content-length")
         length = int(value) if value else None  # httptools lets only one of them pass, and only digits
@@ -295,11 +302,21 @@ class Side:
             self._begin(message)
             self._next = _UNTIL_END
         else:
+            length = length or 0
+            end = stop + length
+            most = self._limits
+            is_here = end <= len(data) and length <= most.max_body_bytes
+            if is_here and len(message.headers) <= most.max_headers and message.is_plain():
+                # most are: a way without the steps in between
+                self._owner.head_done(message)
+                self._owner.done(message, [message.finish_plain(data[stop:end])])
+                return end
             self._begin(message, length)
-            self._remaining = length or 0
+            self._remaining = length
             self._next = _LENGTH
             if not length:
                 self._complete()
+        return stop
 
     def _add(self, data: bytes, piece: StreamData) -> None:
         assert self.current is not None

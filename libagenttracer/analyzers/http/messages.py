@@ -31,6 +31,7 @@ STREAMED_TYPES = frozenset(
     }
 )
 Headers = list[tuple[str, str]]
+_MAX_TIMES = 65536  # of one body
 HeadWatcher = Callable[["Incoming"], None]
 
 
@@ -40,6 +41,13 @@ def text_of(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("iso-8859-1")
+
+
+def _message_id(piece_id: str, kind: Literal["request", "response"], number: int) -> str:
+    """As `derived_id`; for an event that came of a record without a hash, since there are many."""
+    if number < 256 and piece_id[18:24] == "-8000-":
+        return f"{piece_id[:20]}{'1' if kind == 'request' else '2'}{number:02x}{piece_id[23:]}"
+    return derived_id(piece_id, f"http_{kind}", number)
 
 
 class Incoming:
@@ -71,6 +79,7 @@ class Incoming:
     _values: dict[str, str] | None = None  # of the headers, names in small letters
     _content_encoding = ""
     _gap = False
+    _timed = False  # when its parts came is noted, although they are not told
     _parts = 0
 
     def __init__(
@@ -82,7 +91,7 @@ class Incoming:
         stream_id: int | None = None,
     ) -> None:
         self.kind = kind
-        self.id = derived_id(piece.id, f"http_{kind}", number)
+        self.id = _message_id(piece.id, kind, number)
         self.first_id = piece.id
         self.direction = piece.direction
         self.first_ns = self.last_ns = piece.timestamp_ns
@@ -132,20 +141,25 @@ class Incoming:
                 content_type = content_type.partition(";")[0].strip().lower()
                 if content_type in STREAMED_TYPES:
                     self.streamed_type = content_type
+                # an array that is written while it grows, as Gemini's
+                self._timed = expected_bytes is None and content_type == "application/json"
 
     def add_body(self, data: bytes | memoryview, piece: StreamData) -> list[HttpBody]:
         """Takes bytes of the body; gives parts that can be told already."""
         self.last_ns = piece.timestamp_ns
         assert self.body is not None
-        if not self.streamed_type:
+        if not self.streamed_type and not self._timed:
             self.body.add(data, give=False)
             return []
         offset = self.body.length
         decoded = self.body.add(data)
         if not decoded:
             return []
-        if not self._times or self._times[-1][1] != piece.timestamp_ns:
-            self._times.append((offset, piece.timestamp_ns))
+        times = self._times
+        if not times or (times[-1][1] != piece.timestamp_ns and len(times) < _MAX_TIMES):
+            times.append((offset, piece.timestamp_ns))
+        if self._timed:
+            return []
         return [self._part(piece.timestamp_ns, offset, decoded)]
 
     def gap(self) -> None:
@@ -177,6 +191,18 @@ class Incoming:
             last=last,
         )
 
+    def is_plain(self) -> bool:
+        """Whether its body is neither encoded nor followed while it comes; asked before `head_done()`."""
+        values = self.values()
+        if "content-encoding" in values:
+            return False
+        content_type = values.get("content-type")
+        return not content_type or content_type.partition(";")[0].strip().lower() not in STREAMED_TYPES
+
+    def finish_plain(self, body: bytes) -> HttpRequest | HttpResponse:
+        """The message that came in one piece: as `head_done()`, `add_body()` and `finish()` would give it."""
+        return self._event(body, len(body))
+
     def finish(self, *reasons: str) -> list[HttpBody | HttpRequest | HttpResponse]:
         """The message is over; gives what was still to be told of its body, and it.
 
@@ -196,24 +222,22 @@ class Incoming:
             told.append(self._part(self.last_ns, offset, rest, last=True))
         if self.unknown_headers:
             self.reasons.add("unknown_headers")
+        told.append(self._event(body.value(), body.wire_bytes))
+        return told
+
+    def _event(self, body: bytes, wire_bytes: int) -> HttpRequest | HttpResponse:
         common = (
             *(self.id, self.first_ns, *self._whose, self.direction, self.version, self.headers),
-            *(body.value(), self.last_ns, self.stream_id, self.trailers, body.wire_bytes),
-            self._content_encoding if body.wire_bytes else "",
+            *(body, self.last_ns, self.stream_id, self.trailers, wire_bytes),
+            self._content_encoding if wire_bytes else "",
             *(self.unknown_headers, bool(self.reasons)),
             ",".join(sorted(self.reasons)) if self.reasons else None,
         )
         if self.kind == "request":
-            told.append(
-                HttpRequest(*common, method=self.method, target=self.target, authority=self.authority)
-            )
-        else:
-            told.append(
-                HttpResponse(
-                    *common, status=self.status, reason_phrase=self.reason_phrase, body_times=self._times
-                )
-            )
-        return told
+            return HttpRequest(*common, method=self.method, target=self.target, authority=self.authority)
+        return HttpResponse(
+            *common, status=self.status, reason_phrase=self.reason_phrase, body_times=self._times
+        )
 
 
 def make_exchange(
@@ -228,7 +252,7 @@ def make_exchange(
         reasons = {*reasons, *_missing(request, "no_request"), *_missing(response, "no_response")}
     sent_by_us = request.direction == "write" if request else bool(response and response.direction == "read")
     return HttpExchange(
-        *(derived_id(either.id, "http_exchange"), either.timestamp_ns, either.source, either.pid),
+        *(_exchange_id(either.id), either.timestamp_ns, either.source, either.pid),
         *(either.comm, either.exe, either.connection_id),
         request.id if request else None,
         response.id if response else None,
@@ -246,6 +270,13 @@ def make_exchange(
         bool(reasons),
         ",".join(sorted(reasons)) if reasons else None,
     )
+
+
+def _exchange_id(message_id: str) -> str:
+    """Each message is in one exchange at most."""
+    if message_id[18:20] == "-8":
+        return f"{message_id[:20]}{int(message_id[20], 16) + 2:x}{message_id[21:]}"
+    return derived_id(message_id, "http_exchange")
 
 
 def _missing(message: HttpRequest | HttpResponse | None, otherwise: str) -> list[str]:
