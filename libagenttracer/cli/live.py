@@ -46,11 +46,11 @@ def run_live(
         notes: what else the summary says.
     """
     began_s = time.monotonic()
+    _handle_signals(runner)  # before the command runs: it may be told at once to end
     try:
         runner.start()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    _handle_signals(runner)
     with contextlib.suppress(OSError):  # after the command was started: it keeps its own
         os.setpriority(os.PRIO_PROCESS, 0, nice)
     if announce is not None and not quiet:
@@ -88,7 +88,7 @@ def _handle_signals(runner: Runner) -> None:
             command.send_signal(number)
 
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    if runner.launched is not None:
+    if runner.command is not None:
         numbers += [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
     for number in numbers:
         signal.signal(number, handle)

@@ -26,8 +26,8 @@ Examples:
   libagenttracer ssl | jq .data.payload              everything, as JSON Lines
 
 \b
-Without --http, --sse-merge, --llm or --mcp, the plaintext is shown as it is, not redacted. With them secrets
-are replaced by fingerprints. Expressions: docs/filters.md.
+Without --http, --sse-merge, --llm or --mcp, the plaintext is shown as it is, not redacted. With
+them, secrets are replaced by fingerprints. Expressions are explained in docs/filters.md.
 
 \b
 Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wrong usage.

@@ -75,6 +75,9 @@ class Runner(ABC):
         user: whose rights the command gets; None: ours.
         drain_ms: milliseconds between two looks at the ring while records come.
         analyzers: what the events go through, in this order.
+
+    Attributes:
+        command: that is started, if any.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Runner(ABC):
         drain_ms: float,
         analyzers: Iterable[Analyzer],
     ) -> None:
-        self._argv = list(command) if command else None
+        self.command = list(command) if command else None
         self._user = user
         self._drain_s = drain_ms / 1000
         self._analyzers = list(analyzers)
@@ -157,8 +160,8 @@ class Runner(ABC):
         if self._reader is not None or self._finished:
             return self
         try:
-            if self._argv:
-                self._command = launch(self._argv, user=self._user)
+            if self.command:
+                self._command = launch(self.command, user=self._user)
             self._reader = self._open(None if self._command is None else self._command.pid)
         except BaseException:
             self._shut()

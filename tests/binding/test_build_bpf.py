@@ -129,8 +129,8 @@ def test_the_declared_layouts_agree_with_the_sources(built: Path) -> None:
         ('"latency_ns" / Int64ul', '"latency_ns" / Int32ul', "ssl_data_record", "'latency_ns'"),
         ('"calls" / Int32ul', '"tries" / Int32ul', "ssl_handshake_record", "'tries'"),
         (
-            '"read_bytes" / Int64ul,\n    "written_bytes" / Int64ul',
-            '"written_bytes" / Int64ul,\n    "read_bytes" / Int64ul',
+            '"generation_ns" / Int64ul,\n    "read_bytes" / Int64ul,\n    "written_bytes" / Int64ul',
+            '"generation_ns" / Int64ul,\n    "written_bytes" / Int64ul,\n    "read_bytes" / Int64ul',
             "connection",
             "'written_bytes'",
         ),

@@ -43,9 +43,9 @@ def test_help_lists_the_commands(option: str) -> None:
             "ssl",
             ["--pid", "--comm", "--uid", "--follow-forks", "--handshake", "--lib", "--extra", "--format",
              "--output", "--for", "--ring-size", "--as", "--verbose", "Examples:", "Exit status:",
-             "not redacted"],
+             "not redacted", "--llm", "--http", "--raw", "--no-redact"],
         ),
-        ("replay", ["FILE", "--format", "--output", "--strict", "Example:"]),
+        ("replay", ["FILE", "--format", "--output", "--strict", "--llm", "--har", "--filter", "Examples:"]),
         ("schema", ["JSON Schema"]),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ _EMBEDDING = "text-embedding-3-small"
 
 def settings(connection: Connection) -> dict[str, Any]:
     """For clients of this SDK."""
-    return {"base_url": f"{connection.url}/v1", "api_key": "none", "max_retries": 0}
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    return {"base_url": f"{connection.url}/v1", "api_key": key, "max_retries": 0}
 
 
 def messages(talk: Talk) -> list[dict[str, Any]]:
