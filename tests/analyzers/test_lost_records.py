@@ -13,7 +13,7 @@ from h2.connection import H2Connection
 from h2.events import RequestReceived, StreamEnded
 
 from libagenttracer.analyzers import Chain, decoders
-from libagenttracer.events import LlmCall, SslData
+from libagenttracer.events import Event, LlmCall, SslData
 
 CALLS = 30
 Part = tuple[Literal["read", "write"], bytes]
@@ -32,10 +32,10 @@ def answer(number: int) -> bytes:
         message = {"role": "assistant", "content": text_of(number)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return json.dumps({**head, "choices": [choice], "usage": usage}).encode()
-    deltas = [
+    deltas: list[dict[str, Any]] = [
         {"choices": [{"index": 0, "delta": {"content": word + " "}}]} for word in text_of(number).split()
     ]
-    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
+    end: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
     lines = [b"data: " + json.dumps({**head, **item}).encode() for item in [*deltas, end]]
     return b"\n\n".join([*lines, b"data: [DONE]", b""])
 
@@ -105,7 +105,7 @@ def calls_of(parts: list[Part], chance: random.Random, rate: float, *, late: boo
     chain = Chain(decoders(llm=True))
     offsets = {"read": 0, "write": 0}
     begin = len(parts) // 3 if late else 0
-    found = []
+    found: list[Event] = []
     for number, (direction, payload) in enumerate(parts):
         if number < begin:
             continue
