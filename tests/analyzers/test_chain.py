@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from libagenttracer.analyzers import Analyzer, Chain, MinimumLifetime, RepeatMerger
-from libagenttracer.events import Event, FileOpen
+from libagenttracer.errors import OutputError
+from libagenttracer.events import AnalyzerFailure, Event, FileOpen, Loss
 
 from .build import MS, counts, exec_, exit_, fork, open_, run
 
@@ -104,3 +105,69 @@ def test_lifetime_then_repeats() -> None:
     assert (merged.pid, merged.count, merged.until_ns) == (6, 9, calls[-1].timestamp_ns)
     assert counts(given) == len(events)
     assert lifetime.dropped_events == len(short)
+
+
+class Failing:
+    """Raises at the second event, or when it is told to."""
+
+    def __init__(self, error: Exception, when: str = "feed") -> None:
+        self.error, self.when, self.fed = error, when, 0
+
+    def feed(self, event: Event) -> Iterable[Event]:
+        self.fed += 1
+        if self.when == "feed" and self.fed == 2:
+            raise self.error
+        yield event
+
+    def tick(self, now_ns: int) -> Iterable[Event]:
+        if self.when == "tick":
+            raise self.error
+        return ()
+
+    def flush(self) -> Iterable[Event]:
+        if self.when == "flush":
+            raise self.error
+        return ()
+
+
+def losses(count: int) -> list[Event]:
+    return [Loss(f"loss-{n}", n, "ssl", "ring_full", 1, 0) for n in range(count)]
+
+
+@pytest.mark.parametrize("when", ["feed", "tick", "flush"])
+def test_an_analyzer_that_fails_is_reported_and_skipped(when: str) -> None:
+    """The others go on, and no event is lost."""
+    failing, behind = Failing(RuntimeError("broken"), when), Failing(RuntimeError(), "never")
+    chain = Chain([failing, behind])
+    found = [given for event in losses(4) for given in chain.feed(event)]
+    found += [*chain.tick(9), *chain.feed(losses(5)[4]), *chain.flush()]
+    assert [event.id for event in found if isinstance(event, Loss)] == [f"loss-{n}" for n in range(5)]
+    (failure,) = [event for event in found if isinstance(event, AnalyzerFailure)]
+    assert (failure.analyzer, failure.error) == ("Failing", "RuntimeError: broken")
+    assert "test_chain.py:" in failure.place
+    assert failing.fed == {"feed": 2, "tick": 4, "flush": 5}[when]
+    assert behind.fed >= 5
+
+
+def test_what_was_given_before_the_failure_counts() -> None:
+    class Half(Failing):
+        def feed(self, event: Event) -> Iterable[Event]:
+            yield event
+            raise self.error
+
+    found = [*Chain([Half(ValueError("x"))]).feed(losses(1)[0])]
+    assert [event.event_type for event in found] == ["loss", "analyzer_failure", "loss"]
+
+
+def test_errors_of_outputs_end_the_run() -> None:
+    with pytest.raises(OutputError):
+        [*Chain([Failing(OutputError("disk full"), "flush")]).flush()]
+
+
+def test_without_some_analyzers_nothing_may_pass() -> None:
+    failing = Failing(RuntimeError("broken"))
+    failing.must_run = True  # type: ignore[attr-defined]
+    chain = Chain([failing])
+    [*chain.feed(losses(1)[0])]
+    with pytest.raises(RuntimeError, match="broken"):
+        [*chain.feed(losses(2)[1])]
