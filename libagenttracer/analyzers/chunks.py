@@ -29,22 +29,20 @@ class _Direction:
 
     __slots__ = ("early", "held_bytes", "next_offset", "since_ns")
 
-    def __init__(self, next_offset: int) -> None:
-        self.next_offset = next_offset
+    def __init__(self) -> None:
+        self.next_offset = 0
         self.early: list[tuple[int, int, SslData | SslSendfile]] = []  # a heap, by offset and arrival
         self.held_bytes = 0
         self.since_ns = 0  # when the first of these was held back
 
 
 class _Connection:
-    __slots__ = ("last", "place", "read", "write")
+    __slots__ = ("last", "place", "ways")
 
     def __init__(self, first: SslData | SslSendfile, place: str) -> None:
         self.last: SslData | SslSendfile = first
         self.place = place
-        # whatever offset is seen first: nothing before it was promised, unless it is the beginning
-        self.read: _Direction | None = None
-        self.write: _Direction | None = None
+        self.ways = {"read": _Direction(), "write": _Direction()}
 
 
 class ChunkMerger:
@@ -126,14 +124,7 @@ class ChunkMerger:
         else:
             self._connections.move_to_end(connection_id)
             connection.last = event
-        way = connection.write if event.direction == "write" else connection.read
-        if way is None:
-            # the first offset of a connection that was joined late counts from where it was joined
-            way = _Direction(0)
-            if event.direction == "write":
-                connection.write = way
-            else:
-                connection.read = way
+        way = connection.ways[event.direction]
         if event.offset == way.next_offset and not way.early:
             given.append(_piece(event, 0, 0))
             way.next_offset += event.data_len
@@ -160,13 +151,7 @@ class ChunkMerger:
         connection = self._connections.get(event.connection_id or "")
         if connection is None or event.direction is None or event.offset is None:
             return (event,)
-        way = connection.write if event.direction == "write" else connection.read
-        if way is None:
-            way = _Direction(0)
-            if event.direction == "write":
-                connection.write = way
-            else:
-                connection.read = way
+        way = connection.ways[event.direction]
         end = event.offset + event.lost_bytes
         missing = end - way.next_offset
         if event.cause == "read_fault" or way.early or missing <= 0 or event.offset > way.next_offset:
@@ -212,9 +197,8 @@ class ChunkMerger:
         connection = self._connections.pop(connection_id)
         if self._places.get(connection.place) == connection_id:
             del self._places[connection.place]
-        for way in (connection.read, connection.write):
-            if way is not None:
-                self._release(connection_id, way, given, everything=True)
+        for way in connection.ways.values():
+            self._release(connection_id, way, given, everything=True)
         last = connection.last
         given.append(
             StreamEnd(

@@ -14,7 +14,7 @@ import click
 from ..outputs import JsonLines, RotatingJsonLines, Text
 from ..runners.runner import Output
 
-__all__ = ["SIZE", "USER_ID", "make_output", "output_options", "set_verbosity"]
+__all__ = ["SIZE", "USER_ID", "make_output", "output_options", "run_options", "set_verbosity"]
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -78,6 +78,38 @@ def output_options(command: Command) -> Command:
     for option in reversed(_OUTPUT):
         command = option(command)
     return command
+
+
+def run_options(*, ring_bytes: int, nice: int) -> Callable[[Command], Command]:
+    """How a live run goes, and what it starts: --for, --ring-size, --nice, --as, -q, -v, COMMAND.
+
+    Args:
+        ring_bytes, nice: the defaults.
+    """
+    made = (
+        click.option(
+            "--for", "for_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+            help="End after this time.",
+        ),
+        click.option("--ring-size", type=SIZE, default=ring_bytes, help="Ring buffer (64K, 32M)."),
+        click.option(
+            "--nice", type=click.IntRange(-20, 19), default=nice, show_default=True,
+            help="The tracer's own priority, where permitted: lower keeps up better, and disturbs more.",
+        ),
+        click.option(
+            "--as", "user", metavar="USER", help="Run COMMAND as this user (under sudo: who called it)."
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No summary at the end."),
+        click.option("-v", "--verbose", count=True, help="Say what is done; twice: what libbpf says too."),
+        click.argument("command", nargs=-1, type=click.UNPROCESSED),
+    )  # fmt: skip
+
+    def add(command: Command) -> Command:
+        for option in reversed(made):
+            command = option(command)
+        return command
+
+    return add
 
 
 def make_output(

@@ -14,7 +14,7 @@ from ..runners.runner import Runner
 from ..system.launch import caller
 from .chain import make_stages, stage_options
 from .live import check_times, run_live
-from .options import SIZE, make_output, output_options, set_verbosity
+from .options import make_output, output_options, run_options, set_verbosity
 
 __all__ = ["process_command"]
 
@@ -61,23 +61,10 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
 @click.option("--tree", is_flag=True, help="Show the processes as a tree at the end (on stderr).")
 @output_options
 @click.option(
-    "--for", "for_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after this time."
-)
-@click.option(
-    "--ring-size", type=SIZE, default=DEFAULT_RING_BYTES, help="Ring buffer, for instance 64K or 32M."
-)
-@click.option(
     "--max-processes", type=click.IntRange(1), default=65536, show_default=True,
     help="How many processes are remembered.",
 )  # fmt: skip
-@click.option(
-    "--nice", type=click.IntRange(-20, 19), default=0, show_default=True,
-    help="The tracer's own scheduling priority: lower numbers keep up better, and disturb more.",
-)  # fmt: skip
-@click.option("--as", "user", metavar="USER", help="Run COMMAND as this user (under sudo: who called it).")
-@click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
-@click.option("-v", "--verbose", count=True, help="Say what is done; twice: what libbpf says too.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@run_options(ring_bytes=DEFAULT_RING_BYTES, nice=0)
 def process_command(
     mode: str,
     pids: tuple[int, ...],

@@ -12,7 +12,7 @@ from ..runners.ssl import DEFAULT_RING_BYTES, SslRunner
 from ..system.launch import caller
 from .chain import decode_options, make_stages, stage_options
 from .live import check_times, run_live
-from .options import SIZE, USER_ID, make_output, output_options, set_verbosity
+from .options import USER_ID, make_output, output_options, run_options, set_verbosity
 
 __all__ = ["ssl_command"]
 
@@ -53,20 +53,7 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
     help="Probe this library, not those found (repeatable).",
 )
 @output_options
-@click.option(
-    "--for", "for_s", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="End after this time."
-)
-@click.option(
-    "--ring-size", type=SIZE, default=DEFAULT_RING_BYTES, help="Ring buffer, for instance 64K or 32M."
-)
-@click.option(
-    "--nice", type=click.IntRange(-20, 19), default=-10, show_default=True,
-    help="The tracer's own scheduling priority, where that is permitted: it has to keep up.",
-)  # fmt: skip
-@click.option("--as", "user", metavar="USER", help="Run COMMAND as this user (under sudo: who called it).")
-@click.option("-q", "--quiet", is_flag=True, help="No summary at the end.")
-@click.option("-v", "--verbose", count=True, help="Say what is done; twice: what libbpf says too.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@run_options(ring_bytes=DEFAULT_RING_BYTES, nice=-10)
 def ssl_command(
     pids: tuple[int, ...],
     comm: str | None,

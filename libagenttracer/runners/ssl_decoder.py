@@ -216,74 +216,73 @@ class SslDecoder:
                 events,
             )
 
-    def _on_handshake(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
-        record = SslHandshakeRecord.unpack_from(view, offset, length)
+    def _common(self, record: Any, at: int) -> tuple[_Connection, Any]:
+        """The connection of a record that is no data, and the fields that its event begins with."""
         connection = self._connection(record.tgid, record.ssl, record.generation_ns)
         process = connection.process = self._table.get(record.tgid, record.start_ns)
         self._last_ns = record.time_ns
+        return connection, (
+            self._identity.record_id(at),
+            record.time_ns + self._identity.epoch_offset_ns,
+            "ssl",
+            record.tgid,
+            record.tid,
+            process.ppid,
+            process.uid,
+            process.comm,
+            process.exe,
+        )
+
+    def _on_handshake(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
+        record = SslHandshakeRecord.unpack_from(view, offset, length)
+        connection, common = self._common(record, at)
         events.append(
             SslHandshake(
-                self._identity.record_id(at),
-                record.time_ns + self._identity.epoch_offset_ns,
-                "ssl",
-                record.tgid,
-                record.tid,
-                process.ppid,
-                process.uid,
-                process.comm,
-                process.exe,
-                connection.id,
-                _FUNCTIONS.get(record.function, str(record.function)),
-                record.latency_ns,
-                self._library(record.library),
-                "ok" if record.return_value == 1 else "incomplete",
-                record.return_value,
-                record.calls,
-                record.handshake_ns,
-                bool(record.flags & _JOINED_LATE),
+                *(
+                    *common,
+                    connection.id,
+                    _FUNCTIONS.get(record.function, str(record.function)),
+                    record.latency_ns,
+                    self._library(record.library),
+                    "ok" if record.return_value == 1 else "incomplete",
+                    record.return_value,
+                    record.calls,
+                    record.handshake_ns,
+                    bool(record.flags & _JOINED_LATE),
+                )
             )
         )
 
     def _on_sendfile(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslSendfileRecord.unpack_from(view, offset, length)
-        connection = self._connection(record.tgid, record.ssl, record.generation_ns)
-        process = connection.process = self._table.get(record.tgid, record.start_ns)
-        timestamp_ns = record.time_ns + self._identity.epoch_offset_ns
-        self._last_ns = record.time_ns
+        connection, common = self._common(record, at)
+        timestamp_ns = common[1]
         if record.index != connection.records[1] or record.offset != connection.bytes[1]:
             self._gap(connection, record.tgid, 1, record.index, record.offset, timestamp_ns, events)
         connection.records[1] = record.index + 1
         connection.bytes[1] = record.offset + record.sent_bytes
         events.append(
             SslSendfile(
-                self._identity.record_id(at),
-                timestamp_ns,
-                "ssl",
-                record.tgid,
-                record.tid,
-                process.ppid,
-                process.uid,
-                process.comm,
-                process.exe,
-                "write",
-                record.sent_bytes,
-                record.offset,
-                connection.id,
-                "SSL_sendfile",
-                record.latency_ns,
-                self._library(record.library),
-                record.fd,
-                record.file_offset,
-                bool(record.flags & _JOINED_LATE),
+                *(
+                    *common,
+                    "write",
+                    record.sent_bytes,
+                    record.offset,
+                    connection.id,
+                    "SSL_sendfile",
+                    record.latency_ns,
+                    self._library(record.library),
+                    record.fd,
+                    record.file_offset,
+                    bool(record.flags & _JOINED_LATE),
+                )
             )
         )
 
     def _on_close(self, view: memoryview, offset: int, length: int, at: int, events: list[Event]) -> None:
         record = SslCloseRecord.unpack_from(view, offset, length)
-        connection = self._connection(record.tgid, record.ssl, record.generation_ns)
-        process = connection.process = self._table.get(record.tgid, record.start_ns)
-        timestamp_ns = record.time_ns + self._identity.epoch_offset_ns
-        self._last_ns = record.time_ns
+        connection, common = self._common(record, at)
+        timestamp_ns = common[1]
         totals = (
             (0, record.read_records, record.read_bytes),
             (1, record.written_records, record.written_bytes),
@@ -294,20 +293,14 @@ class SslDecoder:
         del self._connections[record.tgid, record.ssl]
         events.append(
             SslClose(
-                self._identity.record_id(at),
-                timestamp_ns,
-                "ssl",
-                record.tgid,
-                record.tid,
-                process.ppid,
-                process.uid,
-                process.comm,
-                process.exe,
-                connection.id,
-                record.read_bytes,
-                record.written_bytes,
-                self._library(record.library),
-                bool(record.flags & _JOINED_LATE),
+                *(
+                    *common,
+                    connection.id,
+                    record.read_bytes,
+                    record.written_bytes,
+                    self._library(record.library),
+                    bool(record.flags & _JOINED_LATE),
+                )
             )
         )
 

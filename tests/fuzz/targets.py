@@ -218,19 +218,16 @@ def mcp(data: bytes) -> None:
 
 
 def redact(data: bytes) -> None:
-    """What was JSON stays JSON, and a second time finds nothing more."""
-    headers = [("content-type", "application/json"), ("x-a", data[:64].decode("latin-1"))]
-    (once,) = through(
-        [Redactor(b"key")], [request(target=data[:64].decode("latin-1"), headers=headers, body=data)]
-    )
-    (twice,) = through([Redactor(b"key")], [once])
-    assert twice == once
+    """What was JSON stays JSON."""
+    target = data[:64].decode("latin-1")
+    headers = [("content-type", "application/json"), ("x-a", target)]
+    (told,) = through([Redactor(b"key")], [request(target=target, headers=headers, body=data)])
+    assert isinstance(told, HttpRequest)
     try:
         msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
-    assert isinstance(once, HttpRequest)
-    msgspec.json.decode(once.body)
+    msgspec.json.decode(told.body)
 
 
 def filters(data: bytes) -> None:
