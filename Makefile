@@ -107,6 +107,17 @@ test-kernels: dist/.built ## trace with the wheel on other kernels, in QEMU (nee
 
 # --- clean ----------------------------------------------------------------------------------------
 
+# --- fuzzing --------------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 600
+
+.PHONY: fuzz
+fuzz: setup ## fuzz each decoder with atheris for FUZZ_SECONDS; ARGS='http1 sse' chooses some
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,fuzz]'
+	set -e; for target in $(or $(ARGS),$$($(BIN)/python -m tests.fuzz --list)); do \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(FUZZ_SECONDS); \
+	done
+
 .PHONY: clean
 clean: ## remove what was built, but for .venv/ and downloaded kernels
 	rm -rf $(STAMPS) build/lib* build/temp* build/bdist* build/wheel build/kernel-job dist *.egg-info

@@ -91,7 +91,7 @@ class RpcPairing:
         self._max_open = max_open
         self._max_open_bytes = max_open_bytes
         self._open: OrderedDict[_Key, RpcCall] = OrderedDict()
-        self._scopes: dict[Hashable, dict[_Key, None]] = {}
+        self._scopes: dict[tuple[Hashable, Sender], dict[_Key, None]] = {}
         self._bytes = 0
 
     def take(
@@ -133,10 +133,10 @@ class RpcPairing:
             return []
         asker = _OTHER[sender]
         if rpc_id is None:  # an error, of a request that the other side could not read; whose is clear if …
-            mine = [key for key in self._scopes.get(scope, ()) if key[1] == asker]
+            mine = self._scopes.get((scope, asker), {})
             if len(mine) != 1:  # … there is but one
                 return []
-            rpc_id = mine[0][2]
+            rpc_id = next(iter(mine))[2]
         call = self._remove((scope, asker, rpc_id))
         if call is None:
             call = RpcCall(asker, "request", "", rpc_id, None, at_ns, context, reasons={"no_request"})
@@ -146,12 +146,12 @@ class RpcPairing:
 
     def close(self, scope: Hashable) -> list[RpcCall]:
         """Nothing more comes in a scope; gives the requests that have no answer."""
-        return [self._give_up(key) for key in [*self._scopes.get(scope, ())]]
+        return [self._give_up(key) for key in self._keys(scope)]
 
     def move(self, scope: Hashable, to: Hashable) -> list[RpcCall]:
         """The answers that are missing in a scope will come in another one; gives what is given up for it."""
         given_up = []
-        for key in [*self._scopes.get(scope, ())]:
+        for key in self._keys(scope):
             call = self._remove(key)
             assert call is not None
             given_up += self._begin((to, *key[1:]), call)
@@ -161,10 +161,13 @@ class RpcPairing:
         """Nothing more comes; gives the requests that have no answer."""
         return [self._give_up(key) for key in [*self._open]]
 
+    def _keys(self, scope: Hashable) -> list[_Key]:
+        return [*self._scopes.get((scope, "client"), ()), *self._scopes.get((scope, "server"), ())]
+
     def _begin(self, key: _Key, call: RpcCall) -> list[RpcCall]:
         given_up = [self._give_up(key)] if key in self._open else []
         self._open[key] = call
-        self._scopes.setdefault(key[0], {})[key] = None
+        self._scopes.setdefault(key[:2], {})[key] = None
         self._bytes += call.size
         while len(self._open) > self._max_open or self._bytes > self._max_open_bytes:
             given_up.append(self._give_up(next(iter(self._open))))
@@ -180,10 +183,10 @@ class RpcPairing:
         call = self._open.pop(key, None)
         if call is not None:
             self._bytes -= call.size
-            keys = self._scopes[key[0]]
+            keys = self._scopes[key[:2]]
             del keys[key]
             if not keys:
-                del self._scopes[key[0]]
+                del self._scopes[key[:2]]
         return call
 
 

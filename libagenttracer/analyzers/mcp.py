@@ -272,6 +272,8 @@ class McpAnalyzer:
 
     def _endpoint(self, event: SseEvent, exchange: _Exchange | None) -> None:
         """The older transport tells where requests have to be sent; their answers come on this stream."""
+        if len(event.data) > 2 * MAX_NAME:  # urllib keeps what it was given
+            return
         try:
             parts = urlsplit(urljoin(exchange.target if exchange is not None else "/", event.data))
         except ValueError:

@@ -26,6 +26,7 @@ _TYPE = "text/event-stream"
 _BOM = b"\xef\xbb\xbf"
 _MAX_ID = 4096  # characters: the last id is told with each event
 _MAX_RETRY_DIGITS = 15
+_ITEM_BYTES = 96  # that an event takes besides its text
 
 
 class SseParser:
@@ -296,6 +297,7 @@ class SseMerger:
         else:
             stream.held_bytes += len(payload)
             self._held_bytes += len(payload)
+            self._held_bytes += _ITEM_BYTES * len(found)
             stream.items += [SseItem(at_ns, event, data, last_id) for event, data, last_id in found]
         index = stream.count
         stream.count += len(found)
@@ -358,7 +360,7 @@ class SseMerger:
 
     def _end(self, key: str, *reasons: str) -> SseStream:
         stream = self._streams.pop(key)
-        self._held_bytes -= stream.held_bytes
+        self._held_bytes -= stream.held_bytes + _ITEM_BYTES * len(stream.items)
         parser, first = stream.parser, stream.first
         why = stream.reasons.union(reasons) - {""}
         if parser.too_long:

@@ -158,7 +158,7 @@ class Conversation:
         if call.duration_ms is not None:
             times.append(milliseconds(call.duration_ms))
         if call.tokens_per_second is not None:
-            times.append(f"{call.tokens_per_second:.1f} tok/s")
+            times.append(f"{call.tokens_per_second:,.1f} tok/s")
         reasons = self._short(", ".join(map(str, call.finish_reasons)))
         done = "; ".join(filter(None, (reasons, _tokens(call), ", ".join(times))))
         if done:

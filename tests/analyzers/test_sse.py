@@ -369,7 +369,7 @@ def test_limits() -> None:
     _, b = merger.flush()
     assert isinstance(b, SseStream)
     assert (b.id != told[0].id, [i.data for i in b.events], b.reason) == (True, ["3"], "aborted,joined_late")
-    merger = SseMerger(max_held_bytes=30, each=False)
+    merger = SseMerger(max_held_bytes=300, each=False)
     told = feed(merger, *(part(b"data: 12345\n\n", response=r) for r in ("a", "b", "c")))
     assert [s.response_id for s in told] == ["a"]
     with pytest.raises(ValueError, match="max_streams"):

@@ -131,7 +131,8 @@ class Http1:
             return
         unread.pieces.append(piece)
         unread.start += piece.payload
-        kind = _kind_of(unread.start)
+        # a line that has no end is not looked at with each piece of it
+        kind = _kind_of(unread.start) if b"\n" in piece.payload else None
         if kind is None and piece.starts_call and _kind_of(piece.payload):  # what came before is no start
             unread.drop()
             unread.pieces.append(piece)
@@ -213,6 +214,7 @@ class Http1:
                 self._pipelined = True
             if last.event is not None:  # it may be long until it is answered
                 last.event = msgspec.structs.replace(last.event, body=b"", headers=[], trailers=[])
+                last.message.forget(headers=side.begun == 1)
         sure = not self._doubt and (not outstanding or outstanding[-1].sure)
         late, self._orphan = side.late or self._orphan, False
         if late:

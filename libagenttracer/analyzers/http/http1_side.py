@@ -17,6 +17,7 @@ __all__ = ["Owner", "Side"]
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]*)")
 
+_TELLING = 256  # bytes of a first line that tell whether it is one
 # what the next bytes are
 _HEAD, _LENGTH, _CHUNKED, _UNTIL_END, _LOST, _HELD = range(6)
 
@@ -193,7 +194,9 @@ class Side:
         if len(self._head) > self._limits.max_head_bytes:
             self._lose("too_long")
         elif not self._line_known:
-            if not is_start(self.kind, self._head):
+            # a long line is looked at again only where it may end
+            telling = before < _TELLING or b"\n" in data or b"\r" in data
+            if telling and not is_start(self.kind, self._head):
                 self._lose("malformed")
             self._line_known = b"\n" in self._head
         return len(data)

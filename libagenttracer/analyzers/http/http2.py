@@ -202,7 +202,8 @@ class Http2(Handler):
             self._streams.told += message.finish()
             message = self._begin(way, stream, kind, head, way.start, way.hole)
         else:
-            head.ends(message)
+            head.ends(message, self._limits)
+            self._streams.hold(stream, head.size)
             if way.hole or not way.end_stream:
                 message.reasons.add(way.hole or "malformed")
         message.last_ns = piece.timestamp_ns

@@ -38,6 +38,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # with which a client begins: RFC
 _HEADER_BYTES = 9
 _LENGTH = 1 << 14  # of a frame, if no setting allows more
 _LENGTH_WHEN_LATE = 1 << 20  # the settings were not seen
+_SETTINGS_SOUGHT = 600  # bytes of a frame of settings that is looked for: there are few of them
 _CONTROL_BYTES = 1 << 14  # of a frame that is no part of headers: longer ones are not read
 _UNSEEN_STREAMS = 2000  # may have been begun in a gap
 _STREAMS_WHEN_LATE = 1 << 24
@@ -263,6 +264,8 @@ class FrameReader:
                 frame, length = self._checked(view[at : at + _HEADER_BYTES])
                 kind = type(frame)
                 if (kind is ContinuationFrame) != bool(block) or (block and frame.stream_id != block):
+                    raise InvalidFrameError
+                if kind is SettingsFrame and length > _SETTINGS_SOUGHT:  # each place would be read to the end
                     raise InvalidFrameError
                 if kind in _BLOCK:
                     block = 0 if "END_HEADERS" in frame.flags else frame.stream_id

@@ -76,11 +76,13 @@ class Head:
         if not sound and not self.unknown:
             message.reasons.add("malformed")
 
-    def ends(self, message: Incoming) -> None:
-        """Makes these the trailers of a message."""
+    def ends(self, message: Incoming, limits: Limits) -> None:
+        """Makes these the trailers of a message, which may already have some."""
         message.trailers += self.headers
         message.unknown_headers += self.unknown
-        if self.too_long:
+        too_many = len(message.trailers) > limits.max_headers
+        del message.trailers[limits.max_headers :]
+        if self.too_long or too_many:
             message.reasons.add("too_long")
         if self.pseudo:
             message.reasons.add("malformed")

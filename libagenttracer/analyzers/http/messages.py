@@ -116,10 +116,10 @@ class Incoming:
         if values is None:
             values = {key.lower(): value for key, value in self.headers}
             if len(values) < len(self.headers):
-                values = {}
+                several: dict[str, list[str]] = {}
                 for any_case, value in self.headers:
-                    key = any_case.lower()
-                    values[key] = f"{values[key]}, {value}" if key in values else value
+                    several.setdefault(any_case.lower(), []).append(value)
+                values = {key: ", ".join(some) for key, some in several.items()}
             self._values = values
         return values
 
@@ -190,6 +190,12 @@ class Incoming:
             missing_bytes=missing,
             last=last,
         )
+
+    def forget(self, *, headers: bool) -> None:
+        """Lets go of its body, and of its headers, when it has been told."""
+        self.body = None
+        if headers:
+            self.headers, self.trailers, self._values = [], [], None
 
     def is_plain(self) -> bool:
         """Whether its body is neither encoded nor followed while it comes; asked before `head_done()`."""

@@ -40,6 +40,7 @@ APIS: tuple[Api, ...] = (
     *openai_embeddings.APIS,
 )
 _MAX_PATH = 2048
+_ITEM_BYTES = 96  # that a message, a header, or an event of a stream takes besides its text
 _MAX_SHOWN = 2000  # characters of an error that is no JSON
 
 
@@ -129,14 +130,14 @@ class LlmAnalyzer:
             return ()
         connection = self._connections.setdefault(request.connection_id, _Connection())
         connection.requests[request.id] = request
-        return self._hold(connection, request.connection_id, len(request.body))
+        return self._hold(connection, request.connection_id, _message_bytes(request))
 
     def _response(self, response: HttpResponse) -> Iterable[LlmCall]:
         connection = self._connections.get(response.connection_id)
         if connection is None or 100 <= response.status < 200:
             return ()
         connection.responses[response.id] = response
-        return self._hold(connection, response.connection_id, len(response.body))
+        return self._hold(connection, response.connection_id, _message_bytes(response))
 
     def _stream(self, stream: SseStream) -> Iterable[LlmCall]:
         connection = self._connections.get(stream.connection_id)
@@ -176,7 +177,7 @@ class LlmAnalyzer:
         request = connection.requests.pop(exchange.request_id or "", None)
         response = connection.responses.pop(exchange.response_id or "", None)
         streams = connection.streams.pop(exchange.response_id or "", [])
-        freed = sum(len(message.body) for message in (request, response) if message is not None)
+        freed = sum(_message_bytes(message) for message in (request, response) if message is not None)
         freed += sum(map(_stream_bytes, streams))
         connection.held_bytes -= freed
         self._held_bytes -= freed
@@ -206,7 +207,12 @@ def _origin(event: ConnectionEvent, request: HttpRequest) -> Origin:
 
 
 def _stream_bytes(stream: SseStream) -> int:
-    return sum([len(item.data) for item in stream.events])
+    return sum([len(item.data) for item in stream.events]) + _ITEM_BYTES * len(stream.events)
+
+
+def _message_bytes(message: HttpRequest | HttpResponse) -> int:
+    heads = sum([len(name) + len(value) + _ITEM_BYTES for name, value in message.headers])
+    return len(message.body) + heads + _ITEM_BYTES
 
 
 def _read(

@@ -25,6 +25,7 @@ __all__ = ["Conversations"]
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _OPERATIONS = ("chat", "generate_content")
 _MAX_SAME = 8  # calls that ended alike, and choices of one answer
+_MAX_ID = 1024  # characters of an id that is kept: some are the client's
 _Hash = bytes
 
 
@@ -98,6 +99,8 @@ class Conversations:
         return end.conversation_id
 
     def _add(self, key: _Hash, conversation_id: str, pid: int) -> None:
+        if len(conversation_id) > _MAX_ID:
+            return
         ends = self._ends.setdefault(key, [])
         self._ends.move_to_end(key)
         ends[:] = [end for end in ends if (end.conversation_id, end.pid) != (conversation_id, pid)]
@@ -140,16 +143,17 @@ class _Texts:
         self.role = role
         self._hash = blake2b(before + _encode((role, "text")), digest_size=16)
         self._begun = False
-        self._space = ""
+        self._space: list[str] = []
 
     def add(self, text: str) -> bool:
         """Takes the next one; whether it says anything."""
         said = text.strip()
         if not said:
-            self._space += text if self._begun else ""
+            if self._begun:
+                self._space.append(text)
             return False
-        before = self._space + text[: text.index(said)] if self._begun else ""
-        self._space = text[text.index(said) + len(said) :]
+        before = "".join(self._space) + text[: text.index(said)] if self._begun else ""
+        self._space = [text[text.index(said) + len(said) :]]
         self._begun = True
         self._hash.update((before + said).encode("utf-8", "surrogatepass"))
         return True

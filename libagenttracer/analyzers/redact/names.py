@@ -99,10 +99,14 @@ _CAPITAL = re.compile(r"[A-Z]")
 _CHANGES = re.compile(r"[a-z](?=[A-Z])|[A-Z](?=[a-z])")
 _SOLID = re.compile(r"(?=[A-Za-z+/]{0,40}[0-9])(?=[0-9+/]{0,40}[A-Za-z])[A-Za-z0-9+/]{16,}")
 _LETTER = re.compile(r"[A-Za-z]")
+_SPACE = re.compile(r"\s")
+_LOOKED_AT = 512  # characters of a value: more tell nothing new
 _DIGIT = re.compile(r"[0-9]")
 
 
-@lru_cache(maxsize=4096)
+_NAME_MAX = 256  # characters: longer names are looked at from their end, and are not remembered
+
+
 def classify(name: str, *, query: bool = False) -> NameClass | None:
     """What a name (of a JSON member, parameter, variable, option) says; nothing if it is harmless.
 
@@ -110,6 +114,11 @@ def classify(name: str, *, query: bool = False) -> NameClass | None:
         name: of any case, also camelCase.
         query: it is a parameter of a URL or form: there `key` and `sig` are credentials.
     """
+    return _classify(name[-_NAME_MAX:], query=query)
+
+
+@lru_cache(maxsize=4096)
+def _classify(name: str, *, query: bool) -> NameClass | None:
     if not name.isupper():
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
     name = name.lower()
@@ -128,9 +137,13 @@ def classify_option(name: str) -> NameClass | None:
     )
 
 
-@lru_cache(maxsize=1024)
 def secret_header(name: str) -> str | None:
     """The kind of credential that a header (of any case) holds; nothing if it holds none."""
+    return _secret_header(name) if len(name) <= _NAME_MAX else _secret_header.__wrapped__(name)
+
+
+@lru_cache(maxsize=1024)
+def _secret_header(name: str) -> str | None:
     name = name.lower()
     if not _HEADERS.search(name) or _HARMLESS_HEADERS.match(name):
         return None
@@ -149,8 +162,9 @@ def is_placeholder(value: str) -> bool:
 
 def looks_random(value: str) -> bool:
     """Whether it can be a key: 8 characters without spaces, of more than one sort, and no code or name."""
-    if len(value) < 8 or any(c.isspace() for c in value):
+    if len(value) < 8 or _SPACE.search(value):
         return False
+    value = value[:_LOOKED_AT]
     if len(value) >= 16:  # letters that change their case at random, as in no name
         capitals = len(_CAPITAL.findall(value))
         if 0.35 <= capitals / len(value) <= 0.65 and len(_CHANGES.findall(value)) * 3 >= len(value):

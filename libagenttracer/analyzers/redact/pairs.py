@@ -53,8 +53,8 @@ _ATTRIBUTES = {"path", "domain", "expires", "max-age", "samesite", "priority", "
 # a text that ends in a name whose value may still come, or be incomplete
 OPEN_PAIR = re.compile(
     r"(?:pass|pwd|secret|token|key|auth|cred|cookie|sig|jwt|code|assertion|verifier)[\w.\-]{0,40}"
-    r"\\{0,15}[\"'`]?\]?\s{0,8}(?:(?:=>|:=|[:=])\s{0,8}"
-    r"(?:(?:bearer|basic|token)\s{0,8})?(?:\\{0,15}(?:\"[^\"]*|'[^']*)|[^\s\"'`;&]*)|,[^:]{0,40}:?\s{0,8}\\*\"?[^\"]*)?$"
+    r"\\{0,15}[\"'`]?\]?\s{0,8}(?:(?:=>|:=|[:=])\s{0,8}(?:(?:bearer|basic|token)\s{0,8})?"
+    r"(?:\\{0,15}(?:\"[^\"]*|'[^']*)|[^\s\"'`;&]*)$|,[^:]{0,40}:?\s{0,8}\\*\"?(?![^\"]*\")|$)"
     r"|bearer\s{1,8}\S*$|--[\w\-]{1,40}\s{1,8}\S*$|\s(?:-u|--user)\s{1,8}\S*$"
     r"|A[KS]IA[A-Z0-9]{16}[\s\S]{0,200}$",
     re.IGNORECASE,

@@ -23,6 +23,7 @@ from .shapes import PREFIX_AT_END
 __all__ = ["StreamWindow", "is_clean", "redact_documents", "redact_lines"]
 
 HELD_MAX = 2048  # events
+HELD_CHARS_MAX = 1 << 20  # of all of them
 TEXT_MAX = 8192  # characters of one text that are not settled
 LANES_MAX = 256
 DEPTH_MAX = 12
@@ -55,11 +56,12 @@ class _Item:
     `open` counts the pieces in it that may be part of a longer secret.
     """
 
-    __slots__ = ("changed", "data", "document", "open", "tag")
+    __slots__ = ("changed", "data", "document", "open", "size", "tag")
 
     def __init__(self, tag: Any, data: str, document: Any) -> None:
         self.tag = tag
         self.data = data
+        self.size = len(data)
         self.document = document
         self.open = 0
         self.changed = False
@@ -112,6 +114,7 @@ class StreamWindow:
         self.last_ns = 0
         self._scrubber = scrubber
         self._items: deque[_Item] = deque()
+        self._held_chars = 0  # in them
         self._texts: dict[Lane, _Text] = {}
 
     def add(self, tag: Any, data: str, *, whole: bool = False) -> list[tuple[Any, str]]:
@@ -125,19 +128,24 @@ class StreamWindow:
         document = None if whole else _document(data)
         item = _Item(tag, data, document)
         self._items.append(item)
+        self._held_chars += len(data)
+        touched: dict[Lane, _Text] = {}
         if document is None:
             if data and not whole and data[0] not in "{[":
-                self._take(("", ()), _Piece(item, None, "", data))
+                touched["", ()] = self._take(("", ()), _Piece(item, None, "", data))
         elif _is_last(document):
             self._settle_all()
         else:
             for lane, holder, member, text in _pieces(document):
-                self._take(lane, _Piece(item, holder, member, text))
+                touched[lane] = self._take(lane, _Piece(item, holder, member, text))
+        for begun in touched.values():
+            self._settle(begun)
+        if document is not None:
             for index in _finished(document):
                 for lane, begun in self._texts.items():
                     if lane[1][:1] == (index,):
                         self._settle(begun, final=True)
-        if len(self._items) > HELD_MAX:
+        if len(self._items) > HELD_MAX or (len(self._items) > 1 and self._held_chars > HELD_CHARS_MAX):
             self._settle_all(forced=True)
         return self._released()
 
@@ -150,7 +158,7 @@ class StreamWindow:
         self._settle_all(forced=forced)
         return self._released()
 
-    def _take(self, lane: Lane, piece: _Piece) -> None:
+    def _take(self, lane: Lane, piece: _Piece) -> _Text:
         text = self._texts.get(lane)
         if text is None:
             if len(self._texts) >= LANES_MAX:
@@ -167,11 +175,11 @@ class StreamWindow:
                 piece.put(piece.text[end:])
                 piece.text = piece.text[end:]
             if not piece.text:
-                return
+                return text
             text.swallow = None
         text.pieces.append(piece)
         piece.item.open += 1
-        self._settle(text)
+        return text
 
     def _settle_all(self, *, forced: bool = False) -> None:
         for text in self._texts.values():
@@ -230,6 +238,7 @@ class StreamWindow:
         given = []
         while self._items and self._items[0].open == 0:
             item = self._items.popleft()
+            self._held_chars -= item.size
             data = item.data
             if item.changed and item.document is not None:
                 data = msgspec.json.encode(item.document).decode()
