@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .mcp import McpAnalyzer
     from .redact import Redactor
     from .repeats import RepeatMerger
-    from .select import Hide
+    from .select import Hide, HideRecorded
     from .sse import SseMerger
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "ChunkMerger",
     "FilterAnalyzer",
     "Hide",
+    "HideRecorded",
     "HttpAnalyzer",
     "Limits",
     "LlmAnalyzer",
@@ -48,7 +49,7 @@ _HOMES = {
     "mcp": ("McpAnalyzer",),
     "redact": ("Redactor",),
     "repeats": ("RepeatMerger",),
-    "select": ("Hide",),
+    "select": ("Hide", "HideRecorded"),
     "sse": ("SseMerger",),
 }
 

@@ -65,6 +65,7 @@ class Chain:
     def __init__(self, analyzers: Iterable[Analyzer]) -> None:
         self._analyzers = tuple(analyzers)
         self._last: Event | None = None
+        self._failures = 0
 
     def feed(self, event: Event) -> Iterable[Event]:
         """Sends an event through all of them."""
@@ -112,13 +113,14 @@ class Chain:
         if isinstance(error, AgentTracerError) or getattr(analyzer, "must_run", False):
             raise error
         name = type(analyzer).__name__
+        self._failures += 1
         logger.warning("%s failed, and is skipped from now on", name, exc_info=error)
         self._analyzers = tuple(other for other in self._analyzers if other is not analyzer)
         last = self._last
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         return AnalyzerFailure(
-            derived_id(last.id if last else "", f"analyzer_failure/{name}"),
+            derived_id(last.id if last else "", f"analyzer_failure/{name}", self._failures),
             last.timestamp_ns if last else 0,
             last.source if last else "",
             name,

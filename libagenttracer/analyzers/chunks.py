@@ -66,7 +66,7 @@ class ChunkMerger:
         raw: bool = False,
         max_connections: int = 4096,
         max_held_bytes: int = 4 << 20,
-        max_wait_ns: int = 1_000_000_000,
+        max_wait_ns: int = 100_000_000,
     ) -> None:
         self._raw = raw
         self._max_connections = max_connections
@@ -117,6 +117,8 @@ class ChunkMerger:
 
     def _on_data(self, event: SslData | SslSendfile) -> Iterable[Event]:
         given: list[Event] = [event] if self._raw else []
+        if self._waiting:
+            given += self.tick(event.timestamp_ns)  # nobody ticks a recording
         connection_id = event.connection_id
         connection = self._connections.get(connection_id)
         if connection is None:

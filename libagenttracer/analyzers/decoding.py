@@ -23,7 +23,7 @@ from .chunks import ChunkMerger
 from .http import HttpAnalyzer
 from .llm import LlmAnalyzer
 from .mcp import McpAnalyzer
-from .select import Hide
+from .select import Hide, HideRecorded
 from .sse import SseMerger
 
 __all__ = ["decoders"]
@@ -48,7 +48,7 @@ def decoders(
     """
     if not (http or sse or llm or mcp):
         return []
-    chain: list[Analyzer] = [ChunkMerger(raw=raw), HttpAnalyzer()]
+    chain: list[Analyzer] = [HideRecorded(), ChunkMerger(raw=raw), HttpAnalyzer()]
     # a response whose stream is merged refers to it, so then it is shown as well; calls of models do without
     merged = sse or mcp or (llm and not http)
     if merged:

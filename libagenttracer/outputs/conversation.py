@@ -88,7 +88,8 @@ class Conversation:
         model = self._short(call.request_model) or "?"
         if call.response_model and call.response_model != call.request_model:
             model += f" → {self._short(call.response_model)}"
-        words = [self._short(call.provider_name), model, self._short(call.operation_name)]
+        provider = call.api if call.provider_name == "unknown" else call.provider_name
+        words = [self._short(provider), model, self._short(call.operation_name)]
         words += ["streamed"] if call.streaming else []
         text = f"{who_label(call.comm, call.pid)} {self._paint('process', '  '.join(words))}"
         if not self._extra:
