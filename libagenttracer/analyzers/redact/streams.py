@@ -34,7 +34,7 @@ _TEXTS = {
     *("text", "content", "delta", "arguments", "partial_json", "thinking", "reasoning", "reasoning_content"),
     *("refusal", "response", "completion", "transcript", "tool_plan", "stringValue", "generated_text"),
 }
-_MAY_HAVE_TEXT = re.compile(rf'"(?:{"|".join(sorted(_TEXTS))})"|\\\\u')  # names can have escapes in them
+_MAY_HAVE_TEXT = re.compile(rf'"(?:{"|".join(sorted(_TEXTS))})"|\\u')  # names can have escapes in them
 _INDEXES = ("index", "output_index", "content_index", "summary_index")
 _FINISHED = ("finish_reason", "finishReason", "done_reason")
 _LAST_TYPES = ("done", "completed", "stop", "end", "failed", "incomplete")
