@@ -15,6 +15,7 @@ from .http2_frames import begins_with_frames
 from .limits import Limits
 from .messages import Incoming
 from .sniff import Protocol, sniff
+from .websocket import WebSocket, is_masked
 
 __all__ = ["HttpAnalyzer"]
 
@@ -109,7 +110,17 @@ def _head(message: Incoming) -> dict[str, object]:
 class _Connection:
     """One connection: its bytes wait here until it is known what they are."""
 
-    __slots__ = ("_bytes", "_first_ns", "_handler", "_heads", "_last", "_late", "_limits", "_waiting")
+    __slots__ = (
+        "_bytes",
+        "_first_ns",
+        "_handler",
+        "_heads",
+        "_last",
+        "_late",
+        "_limits",
+        "_masked",
+        "_waiting",
+    )
 
     def __init__(self, limits: Limits, heads: list[Incoming]) -> None:
         self._limits = limits
@@ -120,6 +131,7 @@ class _Connection:
         self._first_ns = 0
         self._last: StreamData | None = None
         self._late = False  # its beginning was not seen
+        self._masked = [0, 0]  # calls in a row that are frames of a WebSocket's client; read, written
 
     def data(self, piece: StreamData) -> Iterable[Event]:
         if self._last is None:
@@ -135,6 +147,9 @@ class _Connection:
         self._bytes[piece.direction == "write"] += len(piece.payload) + piece.missing_bytes
         if self._waiting is None:
             # something unknown, or a connection joined in the middle: a message may begin with any call
+            if self._late and self._is_websocket(piece):
+                self._handler = WebSocket.joined_late(self._limits, piece.direction)
+                return self._handler.data(piece)
             if not piece.starts_call or self._sniff(piece.payload) not in (Protocol.HTTP1, Protocol.HTTP2):
                 return ()
             self._waiting = []
@@ -168,6 +183,12 @@ class _Connection:
         return (
             Protocol.HTTP2 if found is Protocol.OTHER and self._late and begins_with_frames(data) else found
         )
+
+    def _is_websocket(self, piece: StreamData) -> bool:
+        """Looked at only where nothing else was found: calls in a row have to be a client's frames."""
+        way = piece.direction == "write"
+        self._masked[way] = self._masked[way] + 1 if piece.starts_call and is_masked(piece.payload) else 0
+        return self._masked[way] >= _MASKED_CALLS
 
     def ending(self, cause: str) -> StreamEnd:
         last = self._last
@@ -203,4 +224,5 @@ class _Connection:
         )
 
 
+_MASKED_CALLS = 3
 _MAX_UNDECIDED = 64  # pieces that are too short to tell what they begin

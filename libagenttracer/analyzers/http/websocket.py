@@ -18,7 +18,7 @@ from .handler import Handler
 from .limits import Limits
 from .websocket_deflate import CompressedBit, deflate_parameters
 
-__all__ = ["WebSocket"]
+__all__ = ["WebSocket", "is_masked"]
 
 _TAIL = b"\x00\x00\xff\xff"  # what the sender of a compressed message leaves out (RFC 7692, 7.2.1)
 _AFTER_LAST_BLOCK = b"\x00" + _TAIL  # behind a block that says that it is the last (7.2.3.4)
@@ -56,8 +56,7 @@ class WebSocket(Handler):
         parameters = deflate_parameters(response)
         self._ways = {
             direction: _Way(
-                request,
-                stream_id,
+                (request.target, request.authority, request.id, stream_id),
                 limits,
                 from_client=direction == client_direction,
                 deflate=parameters is not None or response.unknown_headers > 0,
@@ -66,6 +65,24 @@ class WebSocket(Handler):
             )
             for direction in ("read", "write")
         }
+
+    @classmethod
+    def joined_late(cls, limits: Limits, client_direction: Literal["read", "write"]) -> WebSocket:
+        """Follows a connection whose beginning was not seen: what extensions it uses is not known."""
+        made = cls.__new__(cls)
+        made.successor = None
+        made._ways = {
+            direction: _Way(
+                ("", "", None, None),
+                limits,
+                from_client=direction == client_direction,
+                deflate=True,
+                takeover=True,
+                lost="joined_late",
+            )
+            for direction in ("read", "write")
+        }
+        return made
 
     def data(self, piece: StreamData) -> Iterable[Event]:
         """Takes the next piece; gives the messages that end in it."""
@@ -95,23 +112,23 @@ class _Way:
 
     def __init__(
         self,
-        request: HttpRequest,
-        stream_id: int | None,
+        opened: tuple[str, str, str | None, int | None],
         limits: Limits,
         *,
         from_client: bool,
         deflate: bool,
         takeover: bool,
+        lost: str = "",
     ) -> None:
-        self._opened = (request.target, request.authority, request.id, stream_id)
+        self._opened = opened  # target, authority, id of the request; stream
         self._limits = limits
         self._from_client = from_client
         self._deflate = deflate
         self._takeover = takeover
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._unknown_context = ""  # why compressed messages cannot be read
+        self._unknown_context = lost  # why compressed messages cannot be read
         self._had_gap = False
-        self._lost = False  # where a frame begins is not known
+        self._lost = bool(lost)  # where a frame begins is not known
         self._message: _Message | None = None  # whose fragments come
         self._start: tuple[StreamData, int] | None = (
             None  # where the current frame began, and its number there
@@ -367,3 +384,18 @@ def _is_text(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def is_masked(payload: bytes) -> bool:
+    """Whether a call's bytes are whole frames of a client (RFC 6455, 5.2); one call in thousands looks so by
+    chance."""
+    start = 0
+    while start < len(payload):
+        head = payload[start : start + 2]
+        if len(head) < 2 or head[0] & 0x30 or head[0] & 15 not in (0, 1, 2, 8, 9, 10) or head[1] < 0x80:
+            return False
+        length, size = head[1] & 0x7F, {126: 2, 127: 8}.get(head[1] & 0x7F, 0)
+        if size:
+            length = int.from_bytes(payload[start + 2 : start + 2 + size], "big")
+        start += 2 + size + 4 + length
+    return start == len(payload) > 0

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from libagenttracer.analyzers import ChunkMerger, HttpAnalyzer, Limits
 from libagenttracer.analyzers.http.sniff import Protocol, sniff
+from libagenttracer.analyzers.http.websocket import is_masked
 from libagenttracer.events import (
     Event,
     HttpExchange,
@@ -22,6 +23,7 @@ from libagenttracer.events import (
     Loss,
     SslData,
     UnknownProtocol,
+    WebSocketMessage,
 )
 
 GET = b"GET /a HTTP/1.1\r\nHost: example.org\r\n\r\n"
@@ -205,3 +207,42 @@ def test_http2_that_is_joined_in_the_middle() -> None:
     events = [msgspec.structs.replace(event, joined_late=True) for event in records(parts)]
     exchanges = [event for event in run(events) if isinstance(event, HttpExchange)]
     assert [(event.method, event.status) for event in exchanges] == [("GET", 200)] * 2
+
+
+def frame(text: bytes, *, masked: bool, opcode: int = 1) -> bytes:
+    mask = b"abcd" if masked else b""
+    content = bytes(byte ^ mask[at % 4] for at, byte in enumerate(text)) if masked else text
+    return bytes([0x80 | opcode, masked << 7 | len(text)]) + mask + content
+
+
+@pytest.mark.parametrize("ways", [("write", "read"), ("read", "write")], ids=["client", "server"])
+def test_a_websocket_that_is_joined_in_the_middle(ways: tuple[str, str]) -> None:
+    """Several calls that are a client's frames say so; from then on messages are told, both ways."""
+    parts: list[tuple[bytes, str]] = []
+    for number in range(6):
+        parts.append((frame(b"question %d" % number, masked=True), ways[0]))
+        parts.append((frame(b"answer %d" % number, masked=False), ways[1]))
+    events = [msgspec.structs.replace(event, joined_late=True) for event in records(parts)]
+    found = run(events)
+    assert all(isinstance(event, WebSocketMessage) and not event.incomplete for event in found)
+    texts = [event.payload for event in found if isinstance(event, WebSocketMessage)]
+    assert texts[:3] == [b"question 3", b"answer 3", b"question 4"]
+    assert len(texts) == 6
+    # a connection that was seen from its beginning is none without its upgrade
+    assert names(run(records(parts))) == ["unknown_protocol"]
+
+
+def test_a_compressed_websocket_that_is_joined_in_the_middle() -> None:
+    """What compressed messages refer to is not known: they are told, as incomplete."""
+    parts = [(frame(b"plain", masked=True), "write")] * 4
+    compressed = frame(b"x", masked=True, opcode=1 | 0x40)
+    events = records([*parts, (compressed, "write"), (frame(b"plain", masked=True), "write")])
+    found = run([msgspec.structs.replace(event, joined_late=True) for event in events])
+    assert [event.reason for event in found if isinstance(event, WebSocketMessage)][:1] == [None]
+    assert "joined_late" in (found[1].reason or "")  # type: ignore[attr-defined]
+    assert found[2].payload == b"plain"  # type: ignore[attr-defined]
+
+
+@given(st.binary(max_size=30))
+def test_is_masked_never_raises(payload: bytes) -> None:
+    assert is_masked(payload) in (True, False)
