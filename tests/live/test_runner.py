@@ -182,7 +182,7 @@ def test_privileges_can_be_dropped_after_the_start(tls_pair: Path) -> None:
         "from libagenttracer.runners.filters import Filter\n"
         "from libagenttracer.runners.ssl_decoder import SslDecoder\n"
         "from libagenttracer.runners.ssl_source import SslSource\n"
-        "source = SslSource(Filter.of(pid=program.pid), libraries=None, ring_bytes=65536, handshake=False)\n"
+        "source = SslSource(Filter.of(pid=program.pid), libraries=None, ring_bytes=65536, handshake=False, closes=False)\n"
         "decoder = SslDecoder(TracerIdentity(), source.libraries, source.ring_bytes)\n"
         "child = os.fork()\n"
         "if child == 0:\n"
