@@ -140,6 +140,10 @@ class _Connection:
         self._last = piece
         handler = self._handler
         if handler is not None:
+            # no message of HTTP begins so; if the upgrade was lost, a WebSocket's client does
+            if piece.payload[:1] >= b"\x80" and type(handler) is Http1 and self._has_upgraded(handler, piece):
+                self._handler = WebSocket.joined_late(self._limits, piece.direction)
+                return [*handler.end(self.ending("closed")), *self._handler.data(piece)]
             given = handler.data(piece)
             if handler.successor is not None:
                 self._handler = handler.successor
@@ -183,6 +187,9 @@ class _Connection:
         return (
             Protocol.HTTP2 if found is Protocol.OTHER and self._late and begins_with_frames(data) else found
         )
+
+    def _has_upgraded(self, handler: Http1, piece: StreamData) -> bool:
+        return not handler.in_body(piece.direction) and self._is_websocket(piece)
 
     def _is_websocket(self, piece: StreamData) -> bool:
         """Looked at only where nothing else was found: calls in a row have to be a client's frames."""

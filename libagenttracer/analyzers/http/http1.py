@@ -109,6 +109,11 @@ class Http1:
                 self._succeed(*self._switch)
         return told
 
+    def in_body(self, direction: _Direction) -> bool:
+        """Whether what comes next in this direction belongs to a body."""
+        side = self._sides.get(direction)
+        return side is not None and side.in_body()
+
     def end(self, end: StreamEnd) -> Iterable[Event]:
         """Takes note that no more comes; gives what is unfinished."""
         if self.successor is not None:
@@ -279,9 +284,13 @@ class Http1:
 
     def _successor(self, request: HttpRequest | None, response: HttpResponse) -> Handler:
         protocol = (response.header("upgrade") or "").strip().lower() if response.status == 101 else ""
-        if request is not None and protocol == "websocket":
+        if protocol == "websocket":
             from .websocket import WebSocket
 
+            if request is None:  # it was lost
+                return WebSocket.joined_late(
+                    self._limits, "write" if response.direction == "read" else "read"
+                )
             return WebSocket(request, response, self._limits, request.direction)
         if protocol == "h2c":
             from .http2 import Http2

@@ -107,6 +107,10 @@ class Side:
             else:
                 return
 
+    def in_body(self) -> bool:
+        """Whether what comes next belongs to a body."""
+        return self._next in (_LENGTH, _CHUNKED, _UNTIL_END)
+
     def answered(self) -> None:
         """A message of the other direction that is for none that was told begins."""
         self.late = self.late or bool(self._head)

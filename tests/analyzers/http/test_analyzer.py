@@ -246,3 +246,35 @@ def test_a_compressed_websocket_that_is_joined_in_the_middle() -> None:
 @given(st.binary(max_size=30))
 def test_is_masked_never_raises(payload: bytes) -> None:
     assert is_masked(payload) in (True, False)
+
+
+GET_SOCKET = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+@pytest.mark.parametrize("lost", [2, 3], ids=["request", "response"])
+def test_a_websocket_whose_upgrade_was_lost(lost: int) -> None:
+    """The exchange is incomplete, and later messages are told."""
+    parts: list[tuple[bytes, str]] = [(GET, "write"), (OK, "read")]
+    parts += [(GET_SOCKET, "write"), (SWITCHING, "read")]
+    for number in range(6):
+        parts.append((frame(b"question %d" % number, masked=True), "write"))
+        parts.append((frame(b"answer %d" % number, masked=False), "read"))
+    raw = records(parts)
+    events: list[Event] = [*raw]
+    gone = raw[lost]
+    where = ("7-a-1", gone.direction, gone.offset)
+    events[lost] = Loss("loss", 5, "ssl", "ring_full", 1, gone.data_len, 7, "curl", *where)
+    found = run(events)
+    exchanges = [event for event in found if isinstance(event, HttpExchange)]
+    assert [event.incomplete for event in exchanges] == [False, True]
+    texts = [event.payload for event in found if isinstance(event, WebSocketMessage) and not event.incomplete]
+    assert texts[-4:] == [b"question 4", b"answer 4", b"question 5", b"answer 5"]
+
+
+def test_a_body_that_looks_like_frames_is_a_body() -> None:
+    content = frame(b"question", masked=True)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (6 * len(content))
+    found = run(records([(head, "write"), *[(content, "write")] * 6, (OK, "read")]))
+    assert names(found) == ["http_request", "http_response", "http_exchange"]
+    assert not found[2].incomplete  # type: ignore[attr-defined]
