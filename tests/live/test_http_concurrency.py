@@ -41,9 +41,17 @@ THERE = [mode for mode in MODES if llm_support.has_node() or not mode.endswith("
 
 @pytest.mark.parametrize("mode", THERE)
 def test_every_answer_has_its_request(mode: str, tmp_path: Path) -> None:
-    with llm_support.llm_server(tmp_path) as server:
-        client = llm_support.many_calls(server, mode)
-        answered, recorded = llm_support.traced(client, tmp_path / "trace.jsonl")
+    for attempt in range(4):  # httpcore's own threads get in each other's way now and then
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        try:
+            with llm_support.llm_server(folder) as server:
+                client = llm_support.many_calls(server, mode)
+                answered, recorded = llm_support.traced(client, folder / "trace.jsonl")
+            break
+        except AssertionError as error:
+            if "httpcore" not in str(error) or attempt == 3:
+                raise
     events = llm_support.decoded(recorded)
     assert answered == [CALLS]
     requests = {event.id: event for event in events if isinstance(event, HttpRequest)}
