@@ -105,6 +105,10 @@ test-wheel: dist/.built ## install the wheel on each Python there is and trace w
 test-kernels: dist/.built ## trace with the wheel on other kernels, in QEMU (needs root)
 	$(BIN)/python tests/kernels/job.py $(ARGS)
 
+.PHONY: test-clients
+test-clients: setup ## trace many real clients, installed into build/clients/ (needs root; docs/clients.md)
+	$(BIN)/python -m tests.clients $(or $(ARGS),--all --addresses)
+
 # --- clean ----------------------------------------------------------------------------------------
 
 # --- fuzzing --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from libagenttracer.binding import Object, ObjectSpec
-from libagenttracer.system.libraries import open_library, system_libraries
+from libagenttracer.locators import Image
+from libagenttracer.system.places import system_libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBSSL = next(path for path in system_libraries() if path.endswith("libssl.so.3"))
+_CALLED = ("SSL_read", "SSL_write")
 Around = Callable[[int], AbstractContextManager[Any]]
 
 
@@ -53,11 +56,14 @@ def run(program: Path, arguments: list[str], around: Around | None = None) -> di
 @contextlib.contextmanager
 def empty_probes(pid: int) -> Iterator[Object]:
     """One entry and one return probe whose program is `return 0`, on the functions that are called."""
-    points = {point.function: point.offset for point in open_library(LIBSSL).points}
+    image = Image(Path(LIBSSL).read_bytes(), path=LIBSSL, machine=os.uname().machine)
+    points = {name: image.offset_of(address) for name, address in image.symbols(_CALLED).items()}
     with empty_object().load() as loaded:
-        for function in ("SSL_read", "SSL_write"):
+        for function in _CALLED:
             for name, returns in (("on_entry", False), ("on_return", True)):
-                loaded.programs[name].attach_uprobe(LIBSSL, offset=points[function], returns=returns, pid=pid)
+                offset = points[function]
+                assert offset is not None
+                loaded.programs[name].attach_uprobe(LIBSSL, offset=offset, returns=returns, pid=pid)
         yield loaded
 
 

@@ -3,24 +3,14 @@
  * Sockets: connect, accept, bind and listen when they return, datagrams and the names asked of DNS, and
  * how many bytes went through a socket when it is closed.
  */
-#include "syscalls.h"
+#include "sock.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 KEEP_TYPE(net_record);
 
-#define AF_UNIX 1
-#define AF_INET 2
-#define AF_INET6 10
-#define AF_NETLINK 16
-#define SOCK_DGRAM 2
-#define IPPROTO_UDP 17
 #define EINPROGRESS 115
 #define ECANCELED 125
-#define MSG_PEEK 2
-#define TCP_ESTABLISHED 1
-#define TCP_SYN_SENT 2
-#define TCP_CLOSE 7
 #define DNS_PORT 53
 #define DNS_BYTES 512
 #define MAX_MESSAGES 8 /* of one sendmmsg */
@@ -61,20 +51,6 @@ struct {
 	__type(key, __u64); /* struct sock * */
 	__type(value, struct pending);
 } connecting SEC(".maps");
-
-static __always_inline struct sock *sock_of_file(struct file *file)
-{
-	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)
-		return NULL;
-	struct socket *socket = BPF_CORE_READ(file, private_data);
-
-	return BPF_CORE_READ(socket, sk);
-}
-
-static __always_inline __u16 swap16(__u16 value)
-{
-	return value << 8 | value >> 8;
-}
 
 /* The name of a Unix socket: sun_path, without the family in front. */
 static __always_inline void read_unix_name(struct sock *sk, __u8 *to, __u16 *bytes)
@@ -238,14 +214,6 @@ __noinline int socket_call(__u64 regs, __u32 call, __s64 result)
 	bpf_map_delete_elem(&connecting, &key);
 	return 0;
 }
-
-struct message { /* struct user_msghdr, struct iovec */
-	__u64 name;
-	__u32 name_bytes;
-	__u32 reserved;
-	__u64 iov;
-	__u64 iov_count;
-};
 
 /* One datagram; `index` of the messages that sendmmsg was given. */
 __noinline int datagram(__u64 regs, __u32 call, __s64 result, __u32 index)

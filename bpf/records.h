@@ -31,6 +31,9 @@ enum record_kind {
 	RECORD_DNS = 14, /* only to count what is lost: a RECORD_NET that is one */
 	RECORD_PATHS = 15,
 	RECORD_SSL_CLOSE = 16,
+	RECORD_TLS_SOCKET = 17,
+	RECORD_SSL_SOCKET = 18,
+	RECORD_SOCKET_OVER = 19,
 	LOST_CALLS = 64,	 /* for files and sockets the system call is counted */
 	LOST_KINDS = 128,
 };
@@ -258,7 +261,34 @@ enum ssl_function {
 	FN_SSL_CLEAR = 9,
 	FN_SSL_SENDFILE = 10,
 	FN_SSL_FREE = 11,
-	FN_COUNT = 16,
+	FN_GNUTLS_RECORD_SEND = 16,
+	FN_GNUTLS_RECORD_SEND2 = 17,
+	FN_GNUTLS_RECORD_SEND_EARLY_DATA = 18,
+	FN_GNUTLS_RECORD_RECV = 19,
+	FN_GNUTLS_RECORD_RECV_SEQ = 20,
+	FN_GNUTLS_RECORD_RECV_EARLY_DATA = 21,
+	FN_GNUTLS_RECORD_RECV_PACKET = 22,
+	FN_GNUTLS_HANDSHAKE = 23,
+	FN_GNUTLS_INIT = 24,
+	FN_GNUTLS_DEINIT = 25,
+	FN_GNUTLS_RECORD_UNCORK = 26,
+	FN_PR_READ = 28,
+	FN_PR_WRITE = 29,
+	FN_PR_RECV = 30,
+	FN_PR_SEND = 31,
+	FN_PR_CLOSE = 32,
+	FN_SSL_IMPORTFD = 33,
+	FN_GO_TLS_WRITE = 36,
+	FN_GO_TLS_READ = 37,
+	FN_GO_TLS_READ_RETURN = 38,
+	FN_GO_TLS_CLOSE = 39,
+	FN_AEAD_SEAL = 44,
+	FN_AEAD_SEAL_SCATTER = 45,
+	FN_AEAD_OPEN = 46,
+	FN_AEAD_OPEN_GATHER = 47,
+	FN_RING_SEAL = 48,
+	FN_RING_OPEN = 49,
+	FN_COUNT = 64,
 };
 
 enum ssl_flags {
@@ -268,6 +298,8 @@ enum ssl_flags {
 	SSL_SPLIT = 8,	     /* the call moved more bytes than this record stands for */
 };
 
+#define LIBRARY_ENDLESS (1U << 31) /* no probe tells that a connection is over: its socket does */
+
 /* What all records of a connection begin with. */
 struct ssl_common {
 	struct record_header header;
@@ -276,7 +308,7 @@ struct ssl_common {
 	__u64 latency_ns;    /* time spent in the call */
 	__u16 function;	     /* enum ssl_function */
 	__u16 flags;	     /* enum ssl_flags */
-	__u32 library;	     /* attach cookie: index of the library */
+	__u32 library;	     /* attach cookie: index of the library; LIBRARY_ENDLESS */
 };
 
 struct ssl_data_record {
@@ -313,6 +345,38 @@ struct ssl_sendfile_record {
 	__u64 file_offset;
 	__s32 fd;
 	__u32 index;
+};
+
+/* A socket that may carry TLS: a ClientHello was sent through it, it goes to port 443, or a connection uses it. */
+struct tls_socket_record {
+	struct record_header header;
+	__u64 socket;	 /* struct sock *: with socket_ns, its identity */
+	__u64 socket_ns; /* when it was first seen */
+	__s32 fd;	 /* -1: not known */
+	__u16 family;
+	__u16 protocol;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 local_address[16];
+	__u8 remote_address[16];
+	__u32 data_bytes;
+	__u8 payload[]; /* the beginning of the ClientHello, if there was one */
+};
+
+/* A socket that the reader knows is closed, on both sides. */
+struct socket_over_record {
+	struct record_header header; /* of the process that used it */
+	__u64 socket;
+	__u64 socket_ns;
+};
+
+/* A connection goes through this socket. */
+struct ssl_socket_record {
+	struct ssl_common common;
+	__u64 socket;
+	__u64 socket_ns;
+	__u32 binding; /* enum binding of bpf/tls_state.h */
+	__u32 reserved;
 };
 
 #endif

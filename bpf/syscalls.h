@@ -33,6 +33,9 @@ struct call_arguments {
 #define THREAD_SIZE 16384 /* without KASAN */
 #define KERNEL_REGS_BYTES sizeof(struct pt_regs)
 #define NR_WRITE 1
+#define NR_WRITEV 20
+#define NR_SENDTO 44
+#define NR_SENDMSG 46
 #define CALL_NUMBER(regs) ((__s64)BPF_PROBE_READ_REGS(regs, orig_ax))
 #define BPF_PROBE_READ_REGS(regs, field)                                                               \
 	({                                                                                             \
@@ -120,6 +123,9 @@ struct pt_regs___kernel {
 };
 #pragma clang attribute pop
 #define NR_WRITE 64
+#define NR_WRITEV 66
+#define NR_SENDTO 206
+#define NR_SENDMSG 211
 #define KERNEL_REGS_BYTES bpf_core_type_size(struct pt_regs___kernel)
 #define CALL_NUMBER(regs) ((__s64)BPF_CORE_READ((struct pt_regs___kernel *)(regs), syscallno))
 

@@ -22,6 +22,9 @@ missing_packages() {
     has "${LLVM_STRIP:-llvm-strip}" || echo llvm
     has openssl || echo openssl
     has curl || echo curl
+    has wget || echo wget
+    has gnutls-cli || echo gnutls-bin
+    has tstclnt && has certutil || echo libnss3-tools
     has mount || echo mount
     # Without pkg-config nothing can be said about the libraries: apt-get knows what is installed.
     has pkg-config && pkg-config --exists 'libbpf >= 1.1' || echo libbpf-dev

@@ -10,6 +10,7 @@ from .base import Analyzer, Chain
 if TYPE_CHECKING:
     from .chunks import ChunkMerger
     from .decoding import decoders
+    from .endpoints import EndpointFilter
     from .filters import FilterAnalyzer
     from .http import HttpAnalyzer, Limits
     from .lifetime import MinimumLifetime
@@ -24,6 +25,7 @@ __all__ = [
     "Analyzer",
     "Chain",
     "ChunkMerger",
+    "EndpointFilter",
     "FilterAnalyzer",
     "Hide",
     "HideRecorded",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES = {
     "chunks": ("ChunkMerger",),
     "decoding": ("decoders",),
+    "endpoints": ("EndpointFilter",),
     "filters": ("FilterAnalyzer",),
     "http": ("HttpAnalyzer", "Limits"),
     "lifetime": ("MinimumLifetime",),

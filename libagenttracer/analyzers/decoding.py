@@ -13,6 +13,7 @@ from ..events import (
     SseEvent,
     SseStream,
     SslClose,
+    SslConnection,
     StreamData,
     StreamEnd,
     UnknownProtocol,
@@ -59,6 +60,7 @@ def decoders(
         chain.append(McpAnalyzer())
     shown: dict[type[Event], bool] = {
         SslClose: raw,
+        SslConnection: http or raw,
         SseStream: sse or (http and merged),
         LlmCall: llm,
         McpCall: mcp,

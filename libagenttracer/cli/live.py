@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ..errors import OutputClosed, OutputError
+from ..runners.interface import LibraryCoverage
 from ..runners.runner import Runner, Stats
 from ..runners.ssl import SslRunner
 
@@ -121,9 +122,16 @@ def summary(stats: Stats, seconds: float, *, tls: bool) -> str:
         lines.append("  calls of 32-bit programs cannot be seen")
     lines += [f"  the kernel did not run {name} {count} times" for name, count in stats.missed_runs.items()]
     lines += [f"  {note}" for note in stats.notes]
-    for item in stats.libraries:
-        hits = ", ".join(f"{name} {count}" for name, count in item.hits.items()) or "no calls"
-        lines.append(f"  {item.path}: {item.problem or hits}")
+    lines += [line for item in stats.libraries for line in _library_lines(item)]
     if tls and not stats.libraries:
-        lines.append("  no OpenSSL library was found")
+        lines.append("  no TLS library was found")
     return "\n".join(lines)
+
+
+def _library_lines(item: LibraryCoverage) -> list[str]:
+    """A library or executable: what is in it, and how often it was called, or why not and what to do."""
+    kinds = "; ".join(f"{stack.stack} {stack.version}".strip() for stack in item.stacks if not stack.reason)
+    hits = ", ".join(f"{name} {count}" for name, count in item.hits.items()) or "no calls"
+    lines = [f"  {item.path}{f' ({kinds})' if kinds else ''}: {item.problem or hits}"]
+    lines += [f"    {stack.advice}" for stack in item.stacks if stack.advice]
+    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +14,6 @@ from ..events import Event
 from ..outputs import Har
 from ..runners.replay import Replay
 from ..runners.runner import Output
-from ..system.libraries import file_identity
 from .chain import decode_options, make_stages, stage_options
 from .options import make_output, output_options
 
@@ -46,7 +46,7 @@ def replay_command(
     if har and not stages.http:
         raise click.UsageError("--har goes with --http")
     recording = Replay(file, strict=strict)
-    unless = file_identity("/dev/stdin" if file == "-" else file)
+    unless = _identity("/dev/stdin" if file == "-" else file)
     targets: list[Output] = [make_output(**made, unless=unless)]
     if har:
         targets.append(Har(har))
@@ -80,3 +80,12 @@ def replay_command(
 def _write(targets: Iterable[Output], events: list[Event]) -> None:
     for target in targets:
         target.write(events)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode, None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

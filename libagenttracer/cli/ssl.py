@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Literal
 
 import click
 
+from ..analyzers import EndpointFilter
 from ..outputs import Har
 from ..runners.runner import Runner
 from ..runners.ssl import DEFAULT_RING_BYTES, SslRunner
@@ -23,6 +25,7 @@ Examples:
   libagenttracer ssl -c python,node -o trace.jsonl   all processes of these names, into a file
   libagenttracer ssl --llm -- claude -p hello        prompts, answers, tool calls and tokens
   libagenttracer ssl --http --filter 'http.status >= 400' -c node
+  libagenttracer ssl --host 'api.*' --port 443 -f -p 4242   only what goes there
   libagenttracer ssl | jq .data.payload              everything, as JSON Lines
 
 \b
@@ -46,11 +49,23 @@ Exit status: the command's, if one was given; else 0, 1 after an error, 2 for wr
 @click.option("--har", metavar="FILE", help="Write the exchanges there as HAR 1.2 too (with --http).")
 @click.option("--handshake", is_flag=True, help="Show handshakes too.")
 @click.option(
+    "--port", "ports", type=click.IntRange(1, 65535), multiple=True, help="Only connections with this port."
+)
+@click.option(
+    "--host", "hosts", multiple=True, help="Only connections to this name or address ('*.example')."
+)
+@click.option(
+    "--attach",
+    type=click.Choice(["matched", "all"]),
+    help="Probe only what matching processes map, or the system's libraries too, for those that start later. "
+    "[default: all, unless COMMAND is given]",
+)
+@click.option(
     "--lib",
     "libraries",
     multiple=True,
     metavar="PATH",
-    help="Probe this library, not those found (repeatable).",
+    help="Probe this library or executable, not those found (repeatable).",
 )
 @output_options
 @run_options(ring_bytes=DEFAULT_RING_BYTES, nice=-10)
@@ -60,6 +75,9 @@ def ssl_command(
     uid: int | None,
     follow_forks: bool,
     handshake: bool,
+    ports: tuple[int, ...],
+    hosts: tuple[str, ...],
+    attach: Literal["matched", "all"] | None,
     libraries: tuple[str, ...],
     har: str | None,
     for_s: float | None,
@@ -71,14 +89,16 @@ def ssl_command(
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Show what processes send and receive inside TLS (OpenSSL 1.1 and 3.x).
+    """Show what processes send and receive inside TLS.
 
     With no filter, every process is traced. With -- COMMAND, the command is started and traced with its
-    descendants from the first byte on.
+    descendants from the first byte on. Which TLS stacks can be read: docs/tls.md. If nothing is shown of a
+    process, "libagenttracer doctor" says why.
     """
     set_verbosity(verbose)
     check_times(for_s)
     stages, made = make_stages(options)
+    endpoints = EndpointFilter(ports, hosts) if ports or hosts else None
     if har and not stages.http:
         raise click.UsageError("--har goes with --http")
     if user and not command:
@@ -92,10 +112,12 @@ def ssl_command(
             command=command or None,
             user=user or (caller() if command else None),
             libraries=libraries or None,
+            attach=attach,
+            progress=None if quiet else _say,
             handshake=handshake,
             closes=True,  # so that a recording, decoded later, gives what it would have given now
             ring_bytes=ring_size,
-            analyzers=stages.analyzers,
+            analyzers=[*([endpoints] if endpoints else ()), *stages.analyzers],
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -104,7 +126,19 @@ def ssl_command(
         runner.add_output(Har(har))
     stages.warn()
     announce = None if command else _announcement
-    return run_live(runner, for_s, nice, quiet=quiet, announce=announce, notes=stages.notes)
+    notes = (lambda: _endpoint_notes(endpoints) + stages.notes()) if endpoints else stages.notes
+    return run_live(runner, for_s, nice, quiet=quiet, announce=announce, notes=notes)
+
+
+def _say(text: str) -> None:
+    print(f"libagenttracer: {text}", file=sys.stderr, flush=True)
+
+
+def _endpoint_notes(endpoints: EndpointFilter) -> list[str]:
+    if not endpoints.filtered:
+        return []
+    unknown = f", {endpoints.unknown} as it is not known where they went" if endpoints.unknown else ""
+    return [f"{endpoints.filtered} events were left out by --port or --host{unknown}"]
 
 
 def _announcement(runner: Runner) -> str:

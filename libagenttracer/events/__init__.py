@@ -46,7 +46,7 @@ from .process import (
     SignalSend,
 )
 from .sse import SseEvent, SseItem, SseStream
-from .ssl import SslClose, SslData, SslHandshake, SslSendfile
+from .ssl import SslClose, SslConnection, SslData, SslHandshake, SslSendfile, SslUnseen
 
 __all__ = [
     "AnalyzerFailure",
@@ -89,9 +89,11 @@ __all__ = [
     "SseItem",
     "SseStream",
     "SslClose",
+    "SslConnection",
     "SslData",
     "SslHandshake",
     "SslSendfile",
+    "SslUnseen",
     "StreamData",
     "StreamEnd",
     "UnknownEvent",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from .base import Event, event_type
 
-__all__ = ["SslClose", "SslData", "SslHandshake", "SslSendfile"]
+__all__ = ["SslClose", "SslConnection", "SslData", "SslHandshake", "SslSendfile", "SslUnseen"]
 
 Direction = Literal["read", "write"]
 
@@ -144,3 +144,64 @@ class SslClose(Event, frozen=True, gc=False):
     written_bytes: int
     library: str
     joined_late: bool = False
+
+
+@event_type("ssl_connection")
+class SslConnection(Event, frozen=True, gc=False):
+    """It is known where a connection goes. Told once; again if that changes.
+
+    Attributes:
+        pid, tid, ppid, uid, comm, exe, connection_id: as in `SslData`.
+        fd: the socket's descriptor in the process.
+        local_address, remote_address: of the socket (IPv4 or IPv6).
+        server_name: the host that the client asked for (SNI), as it was sent.
+        alpn: the protocols that the client offered, best first.
+        binding: how it is known: the socket was used "inside_call" (of the TLS library), just before or
+            after it by the same thread ("next_to_call"), or the connection's "object" names its descriptor.
+
+    None stands for what is not known.
+    """
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    exe: str
+    connection_id: str
+    fd: int | None
+    local_address: str | None
+    local_port: int | None
+    remote_address: str | None
+    remote_port: int | None
+    server_name: str | None
+    alpn: list[str] | None
+    binding: Literal["inside_call", "next_to_call", "object"]
+
+
+@event_type("ssl_unseen")
+class SslUnseen(Event, frozen=True, gc=False):
+    """A process talks through TLS or QUIC, but no probe of it was ever hit: its plaintext is missing.
+
+    Attributes:
+        pid, tid, ppid, uid, comm, exe: as in `SslData`.
+        protocol: "tls" (it sent a ClientHello), "quic" (datagrams to port 443), or "https" (TCP to port 443
+            that began before it was watched).
+        fd, local_address, local_port, remote_address, remote_port, server_name, alpn: of the socket, as in
+            `SslConnection`.
+    """
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    exe: str
+    protocol: Literal["tls", "quic", "https"]
+    fd: int | None
+    local_address: str | None
+    local_port: int | None
+    remote_address: str | None
+    remote_port: int | None
+    server_name: str | None
+    alpn: list[str] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from ..events import (
@@ -13,9 +13,11 @@ from ..events import (
     LlmCall,
     Loss,
     SslClose,
+    SslConnection,
     SslData,
     SslHandshake,
     SslSendfile,
+    SslUnseen,
     to_json,
 )
 from .conversation import Conversation
@@ -70,6 +72,15 @@ class Text:
         self._max_bytes = max_bytes
         self._http = HttpText(extra, self._paint)
         self._conversation = Conversation(extra, self._paint, width or terminal_columns(target))
+        self._lines: dict[type[Event], tuple[str, Callable[[Any], str]]] = {
+            SslHandshake: ("dim", self._handshake),
+            SslSendfile: ("write", self._sendfile),
+            SslClose: ("dim", self._close),
+            SslConnection: ("dim", self._connection),
+            SslUnseen: ("loss", self._unseen),
+            Loss: ("loss", self._loss),
+            AnalyzerFailure: ("loss", self._failure),
+        }
 
     def write(self, events: Sequence[Event]) -> None:
         """Writes a batch."""
@@ -92,25 +103,35 @@ class Text:
         return f"{clock} {line}\n" if line else ""
 
     def _line(self, event: Event) -> str:
-        if isinstance(event, SslHandshake):
-            return self._paint("dim", self._handshake(event))
-        if isinstance(event, SslSendfile):
-            head = f"{self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
-            where = f"from fd {event.fd} at {event.file_offset}, not readable"
-            return f"{head} {where}  [{one_line(event.connection_id)}]"
-        if isinstance(event, SslClose):
-            carried = f"closed, sent {event.written_bytes} bytes, received {event.read_bytes}"
-            who = self._who(event.comm, event.pid)
-            return self._paint("dim", f"{who} {carried}  [{one_line(event.connection_id)}]")
-        if isinstance(event, Loss):
-            return self._paint("loss", self._loss(event))
-        if isinstance(event, AnalyzerFailure):
-            what = f"{event.analyzer} FAILED and is skipped from now on: {event.error} ({event.place})"
-            return self._paint("loss", one_line(what))
+        own = self._lines.get(type(event))
+        if own is not None:
+            color, line_of = own
+            return self._paint(color, line_of(event))
         line = self._http.line(event)
         if line is None:
             line = process_line(event, self._extra, self._paint)
         return one_line(to_json(event).decode()) if line is None else line
+
+    def _sendfile(self, event: SslSendfile) -> str:
+        head = f"{self._who(event.comm, event.pid)} -> SSL_sendfile {event.data_len} bytes"
+        where = f"from fd {event.fd} at {event.file_offset}, not readable"
+        return f"{head} {where}  [{one_line(event.connection_id)}]"
+
+    def _close(self, event: SslClose) -> str:
+        carried = f"closed, sent {event.written_bytes} bytes, received {event.read_bytes}"
+        return f"{self._who(event.comm, event.pid)} {carried}  [{one_line(event.connection_id)}]"
+
+    def _connection(self, event: SslConnection) -> str:
+        who = self._who(event.comm, event.pid)
+        return f"{who} connected {_ends(event)}  [{one_line(event.connection_id)}]"
+
+    def _unseen(self, event: SslUnseen) -> str:
+        what = f"{self._who(event.comm, event.pid)} talks {one_line(event.protocol)} {_ends(event)}"
+        return f"{what}: NOT SEEN, no probe of it was hit (doctor -p {event.pid} says more)"
+
+    def _failure(self, event: AnalyzerFailure) -> str:
+        what = f"{event.analyzer} FAILED and is skipped from now on: {event.error} ({event.place})"
+        return one_line(what)
 
     def _handshake(self, event: SslHandshake) -> str:
         head = f"{self._who(event.comm, event.pid)} handshake {one_line(event.result)}"
@@ -161,6 +182,21 @@ class Text:
 
     def _paint(self, color: str, text: str) -> str:
         return f"{_COLORS[color]}{text}{_RESET}" if self._color else text
+
+
+def _ends(event: SslConnection | SslUnseen) -> str:
+    """Where a connection goes, and from where."""
+    remote = _end(event.remote_address, event.remote_port)
+    name = f"{one_line(event.server_name)} " if event.server_name else ""
+    local = f" from {_end(event.local_address, event.local_port)}" if event.local_address else ""
+    return f"to {name}{f'({remote})' if name else remote}{local}"
+
+
+def _end(address: str | None, port: int | None) -> str:
+    if address is None:
+        return "an unknown address"
+    host = f"[{one_line(address)}]" if ":" in address else one_line(address)
+    return f"{host}:{port}"
 
 
 def _hexdump(data: bytes) -> str:

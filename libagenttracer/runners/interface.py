@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["ConnectionTotals", "LibraryCoverage", "LibraryTable", "LossCount"]
+__all__ = ["ConnectionTotals", "LibraryCoverage", "LibraryTable", "LossCount", "StackCoverage"]
+
+
+_INDEX_MASK = 0xFFFF
 
 
 class LossCount(NamedTuple):
@@ -43,21 +46,53 @@ class LibraryTable:
 
     def name(self, index: int) -> str:
         """The path of a library, "" where it is not known."""
+        index &= _INDEX_MASK  # the other bits are flags
         if not self.indexed:
             return self.paths[0] if len(self.paths) == 1 else ""
         return self.paths[index] if index < len(self.paths) else ""
 
 
 @dataclass
+class StackCoverage:
+    """A TLS stack in an image.
+
+    Attributes:
+        stack: "openssl", "boringssl", "gnutls", "nss", "go", "aws-lc", "ring", "java", …
+        version: "" where it cannot be told.
+        method: how it was found.
+        confidence: "certain", or "likely" where something had to be assumed.
+        points: offset in the file by role; of a role with several places, the last one.
+        notes: what to know about it.
+        reason: why it cannot be probed, "" if it is.
+        advice: what to do about that.
+    """
+
+    stack: str
+    version: str = ""
+    method: str = ""
+    confidence: str = "certain"
+    points: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    reason: str = ""
+    advice: str = ""
+
+
+@dataclass
 class LibraryCoverage:
-    """What became of one library.
+    """What became of one library or executable.
 
     Attributes:
         path: its file.
         hits: calls seen so far by function, those of unwanted processes included.
         problem: why it could not be probed, "" if it is.
+        stacks: what is in it.
+        build_id: in hexadecimal, "" without.
+        pids: processes seen to map it (some, if there are many).
     """
 
     path: str
     hits: dict[str, int] = field(default_factory=dict)
     problem: str = ""
+    stacks: list[StackCoverage] = field(default_factory=list)
+    build_id: str = ""
+    pids: list[int] = field(default_factory=list)

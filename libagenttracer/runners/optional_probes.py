@@ -11,13 +11,19 @@ from ..errors import AgentTracerError
 from ..system.kernel import has_btf_name, kernel_functions
 from .tracking import Tracking, open_object
 
-__all__ = ["probe_compat_calls", "probe_paths"]
+__all__ = ["follow_sockets", "probe_compat_calls", "probe_paths"]
 
 logger = logging.getLogger("libagenttracer.process")
 
 # 32-bit calls that have other functions than 64-bit ones of their name; socketcall is all calls on sockets
 _COMPAT_FILE = ("chown16", "fchown16", "lchown16", "ia32_truncate64", "ia32_ftruncate64")
 _COMPAT_NET = ("socketcall",)
+# one of these after the other: the tracepoints of Linux 6.3, fentry, kprobes
+_SOCKET_PROGRAMS = (
+    ("socket_sent", "socket_received"),
+    ("tcp_sends", "tcp_receives"),
+    ("tcp_sends_kprobe", "tcp_receives_kprobe"),
+)
 _UNRESOLVED = "names with symbolic links in them stay unresolved in"
 
 
@@ -83,3 +89,27 @@ def probe_compat_calls(
             "32-bit calls of 64-bit programs (int 0x80) are neither seen nor counted: no kprobe.multi",
         )
     return item, ""
+
+
+def follow_sockets(tracking: Tracking) -> tuple[Object | None, str]:
+    """Follows what wanted processes send and receive, for the addresses of TLS connections.
+
+    Returns:
+        As `probe_paths`.
+    """
+    for calls in _SOCKET_PROGRAMS:
+        spec = tracking.join(open_object("tls_socket"))
+        spec.globals["sockets_followed"] = 1
+        for program in spec.programs.values():
+            program.autoload = program.name in (*calls, "socket_state")
+        item: Object | None = None
+        try:
+            item = spec.load()
+            for loaded in item.programs.values():
+                loaded.attach()
+            return item, ""
+        except AgentTracerError as error:
+            logger.debug("sockets are not followed by %s: %s", calls[0], error)
+            if item is not None:
+                item.close()
+    return None, "where connections go is not known: sockets can be followed in no way that this kernel has"

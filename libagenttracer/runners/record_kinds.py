@@ -5,8 +5,11 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 __all__ = [
+    "AEAD_FUNCTIONS",
     "FUNCTION_SLOTS",
+    "LIBRARY_ENDLESS",
     "LOST_CALLS",
+    "Binding",
     "Call",
     "FileFlag",
     "LossCause",
@@ -38,10 +41,13 @@ class RecordKind(IntEnum):
     DNS = 14  # only to count what is lost
     PATHS = 15
     SSL_CLOSE = 16
+    TLS_SOCKET = 17
+    SSL_SOCKET = 18
+    SOCKET_OVER = 19
 
 
 class SslFunction(IntEnum):
-    """Which call a TLS record comes from; the member's name is the function's."""
+    """Which call a TLS record comes from; the member's name is the role that locators give to it."""
 
     SSL_read = 0
     SSL_write = 1
@@ -55,10 +61,39 @@ class SslFunction(IntEnum):
     SSL_clear = 9
     SSL_sendfile = 10
     SSL_free = 11
+    gnutls_record_send = 16
+    gnutls_record_send2 = 17
+    gnutls_record_send_early_data = 18
+    gnutls_record_recv = 19
+    gnutls_record_recv_seq = 20
+    gnutls_record_recv_early_data = 21
+    gnutls_record_recv_packet = 22
+    gnutls_handshake = 23
+    gnutls_init = 24
+    gnutls_deinit = 25
+    PR_Read = 28
+    PR_Write = 29
+    PR_Recv = 30
+    PR_Send = 31
+    PR_Close = 32
+    SSL_ImportFD = 33
+    go_tls_write = 36
+    go_tls_read = 37
+    go_tls_read_return = 38
+    go_tls_close = 39
+    aead_seal = 44
+    aead_seal_scatter = 45
+    aead_open = 46
+    aead_open_gather = 47
+    ring_seal = 48
+    ring_open = 49
 
+
+AEAD_FUNCTIONS = frozenset(range(SslFunction.aead_seal, SslFunction.ring_open + 1))
 
 LOST_CALLS = 64  # the loss counters of system calls come behind those of kinds
-FUNCTION_SLOTS = 16  # FN_COUNT: counters of one library in the probe_hits map
+LIBRARY_ENDLESS = 1 << 31  # in an attach cookie: no probe tells that a connection is over
+FUNCTION_SLOTS = 64  # FN_COUNT: counters of one library in the probe_hits map
 
 
 class SslFlag(IntFlag):
@@ -159,6 +194,14 @@ class LossCause(IntEnum):
     IO_URING = 5
     COMPAT = 6
     COMPAT_CALL = 7
+
+
+class Binding(IntEnum):
+    """How it is known which socket a connection goes through; enum binding of bpf/tls_state.h."""
+
+    next_to_call = 1
+    inside_call = 2
+    object = 3
 
 
 class ReaderState(IntEnum):

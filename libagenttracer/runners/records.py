@@ -23,10 +23,13 @@ __all__ = [
     "ProcessRecord",
     "ShellLineRecord",
     "SignalRecord",
+    "SocketOverRecord",
     "SslCloseRecord",
     "SslDataRecord",
     "SslHandshakeRecord",
     "SslSendfileRecord",
+    "SslSocketRecord",
+    "TlsSocketRecord",
     "comm_of",
     "path_of",
 ]
@@ -204,6 +207,31 @@ ssl_close_record = Struct(
     "written_records" / Int32ul,
 )
 
+tls_socket_record = Struct(
+    "header" / record_header,
+    "socket" / Int64ul,
+    "socket_ns" / Int64ul,
+    "fd" / Int32sl,
+    "family" / Int16ul,
+    "protocol" / Int16ul,
+    "local_port" / Int16ul,
+    "remote_port" / Int16ul,
+    "local_address" / Bytes(16),
+    "remote_address" / Bytes(16),
+    "data_bytes" / Int32ul,
+    "payload" / Bytes(this.data_bytes),
+)
+
+ssl_socket_record = Struct(
+    "common" / ssl_common,
+    "socket" / Int64ul,
+    "socket_ns" / Int64ul,
+    "binding" / Int32ul,
+    Padding(4),
+)
+
+socket_over_record = Struct("header" / record_header, "socket" / Int64ul, "socket_ns" / Int64ul)
+
 connection_key = Struct("tgid" / Int32ul, Padding(4), "ssl" / Int64ul)
 
 connection = Struct(
@@ -215,6 +243,10 @@ connection = Struct(
     "joined_late" / Int32ul,
     "handshake_calls" / Int32ul,
     "handshake_began_ns" / Int64ul,
+    "socket" / Int64ul,
+    "function" / Int32ul,
+    "binding" / Int16ul,
+    "born" / Int16ul,
 )
 
 LAYOUTS = {
@@ -233,6 +265,9 @@ LAYOUTS = {
     "ssl_handshake_record": ssl_handshake_record,
     "ssl_sendfile_record": ssl_sendfile_record,
     "ssl_close_record": ssl_close_record,
+    "tls_socket_record": tls_socket_record,
+    "ssl_socket_record": ssl_socket_record,
+    "socket_over_record": socket_over_record,
     "connection_key": connection_key,
     "connection": connection,
 }
@@ -255,6 +290,9 @@ SslDataRecord = record_class(
 SslHandshakeRecord = record_class(ssl_handshake_record, "SslHandshakeRecord")
 SslSendfileRecord = record_class(ssl_sendfile_record, "SslSendfileRecord")
 SslCloseRecord = record_class(ssl_close_record, "SslCloseRecord")
+TlsSocketRecord = record_class(tls_socket_record, "TlsSocketRecord")
+SslSocketRecord = record_class(ssl_socket_record, "SslSocketRecord")
+SocketOverRecord = record_class(socket_over_record, "SocketOverRecord")
 ConnectionKey = record_class(connection_key, "ConnectionKey")
 Connection = record_class(connection, "Connection")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from ..analyzers import Analyzer
 from ..events import Event
@@ -31,7 +32,12 @@ class SslRunner(Runner):
         command: starts this command and traces it and its descendants, from the first byte. The run ends
             when it ends.
         user: whose rights the command gets; None: ours.
-        libraries: paths of the libraries to probe, instead of those that are found.
+        libraries: paths of the libraries and executables to probe, instead of those that are found.
+        attach: "matched": probe only what matching processes map. "all": the libraries of the system too, so
+            that processes that start later are traced from their first byte; each call in them costs
+            every process of the machine a few microseconds, traced or not. None: "all", unless a command
+            is started, which is held until its libraries are probed.
+        progress: is told, in a line, what takes long; from another thread.
         handshake: give `ssl_handshake` events too.
         closes: give `ssl_close` events too; None: if there are analyzers, which need them to know early that
             something is over.
@@ -54,6 +60,8 @@ class SslRunner(Runner):
         command: Sequence[str] | None = None,
         user: str | None = None,
         libraries: Sequence[str] | None = None,
+        attach: Literal["matched", "all"] | None = None,
+        progress: Callable[[str], object] | None = None,
         handshake: bool = False,
         closes: bool | None = None,
         ring_bytes: int = DEFAULT_RING_BYTES,
@@ -61,7 +69,10 @@ class SslRunner(Runner):
         analyzers: Iterable[Analyzer] = (),
     ) -> None:
         super().__init__(command=command, user=user, drain_ms=drain_ms, analyzers=analyzers)
-        self.filter = Filter.of(pid, comm, uid, follow_forks)
+        # the names of first threads are useless for some runtimes ("MainThread")
+        self.filter = dataclasses.replace(Filter.of(pid, comm, uid, follow_forks), match_exe=bool(comm))
+        self._attach = attach
+        self._progress = progress
         self._libraries = libraries
         self._handshake = handshake
         self._closes = closes
@@ -81,6 +92,9 @@ class SslRunner(Runner):
             handshake=self._handshake,
             closes=bool(self._analyzers) if self._closes is None else self._closes,
             launched=launched,
+            attach=self._attach,
+            progress=self._progress,
+            give_up=lambda: self._stopping,
         )
         self._decoder = SslDecoder(self._identity, source.libraries, source.ring_bytes)
         return RingReader(source.ring_fd, source.ring_bytes, source.control_fd, drain_s=self._drain_s)
@@ -98,8 +112,7 @@ class SslRunner(Runner):
         return self._decoder.settle(reader.losses(), self._source.connection_totals(), final=final)
 
     def _rescan(self) -> None:
-        assert self._source is not None
-        self._source.rescan()
+        """Discovery has threads of its own."""
 
     def _epoch_offset_ns(self) -> int:
         return self._identity.epoch_offset_ns
@@ -135,6 +148,7 @@ class SslRunner(Runner):
                 for name, stats in self._source.program_stats().items()
                 if stats.recursion_misses
             },
+            notes=self._source.discovery_notes(),
         )
 
 

@@ -9,35 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..events import Event, Loss, SslClose, SslData, SslHandshake, SslSendfile
+from ..events import Event, Loss, SslClose, SslConnection, SslData, SslHandshake, SslSendfile, SslUnseen
 from .identity import TracerIdentity
 from .interface import ConnectionTotals, LibraryTable, LossCount
-from .process_table import KnownProcess, ProcessTable
-from .record_kinds import LossCause, RecordKind, SslFlag, SslFunction
-from .records import ProcessRecord, SslCloseRecord, SslDataRecord, SslHandshakeRecord, SslSendfileRecord
+from .process_table import ProcessTable
+from .record_kinds import (
+    AEAD_FUNCTIONS,
+    LIBRARY_ENDLESS,
+    Binding,
+    LossCause,
+    RecordKind,
+    SslFlag,
+    SslFunction,
+)
+from .records import (
+    ProcessRecord,
+    SocketOverRecord,
+    SslCloseRecord,
+    SslDataRecord,
+    SslHandshakeRecord,
+    SslSendfileRecord,
+    SslSocketRecord,
+    TlsSocketRecord,
+)
+from .ssl_joining import Joiner
+from .ssl_losses import ConnectionState, LossTeller
+from .ssl_sockets import Socket, SocketTable
 
 __all__ = ["SslDecoder"]
 
 MAX_CONNECTIONS = 65536
+UNSEEN_AFTER_NS = 5_000_000_000
 _HEADER_BYTES = 8  # the ring's own, in front of each record
 _FUNCTIONS = {int(function): function.name for function in SslFunction}
+_AEAD_FIRST = min(AEAD_FUNCTIONS)
+_BINDINGS = {int(binding): binding.name for binding in Binding}
 _READ, _WRITE = "read", "write"
 _WRITTEN, _JOINED_LATE, _READ_FAULT, _SPLIT = map(int, SslFlag)
-
-
-class _Connection:
-    """What has come of a connection; index 0: read, 1: written."""
-
-    __slots__ = ("bytes", "generation_ns", "id", "process", "records", "unsettled", "used")
-
-    def __init__(self, tgid: int, ssl: int, generation_ns: int) -> None:
-        self.id = f"{tgid}-{ssl:x}-{generation_ns:x}"
-        self.generation_ns = generation_ns
-        self.process: KnownProcess | None = None  # looked up with its first record
-        self.records = [0, 0]
-        self.bytes = [0, 0]
-        self.unsettled: ConnectionTotals | None = None
-        self.used = 0
+_UNKNOWN_SOCKET: tuple[None, ...] = (None,) * 7
 
 
 class SslDecoder:
@@ -54,8 +63,12 @@ class SslDecoder:
         self._library = libraries.name
         self._mask = ring_bytes - 1
         self._table = ProcessTable(identity.boot)
-        self._connections: dict[tuple[int, int], _Connection] = {}
-        self._told: dict[LossCause, list[int]] = {cause: [0, 0] for cause in LossCause}
+        self._connections: dict[tuple[int, int], ConnectionState] = {}
+        self._losses = LossTeller(identity, self._now_ns)
+        self._sockets = SocketTable()
+        self._joiner = Joiner()
+        self._seen: set[tuple[int, int]] = set()  # processes of which there is plaintext
+        self._unseen: set[tuple[int, int]] = set()  # … of which was told that there is none
         self._last_ns = 0
         self.records = 0
         self.payload_bytes = 0
@@ -65,6 +78,9 @@ class SslDecoder:
             RecordKind.SSL_HANDSHAKE: self._on_handshake,
             RecordKind.SSL_SENDFILE: self._on_sendfile,
             RecordKind.SSL_CLOSE: self._on_close,
+            RecordKind.TLS_SOCKET: self._on_tls_socket,
+            RecordKind.SSL_SOCKET: self._on_ssl_socket,
+            RecordKind.SOCKET_OVER: self._on_socket_over,
         }
 
     def decode(self, view: memoryview, spans: Iterable[tuple[int, int]], position: int) -> list[Event]:
@@ -89,59 +105,46 @@ class SslDecoder:
     def settle(
         self, losses: dict[LossCause, LossCount], totals: Iterable[ConnectionTotals], *, final: bool
     ) -> list[Event]:
-        """Tells the losses that no gap has shown: those at a connection's end, and those of no connection.
+        """Tells the losses that no gap has shown, and the processes of which nothing is seen.
 
         Args:
             losses: the kernel's counters, read before `totals`.
             totals: the kernel's counts by connection; looked at only if something is missing.
-            final: nothing more will come. Until then call it only when the ring is empty; a connection
-                is looked at when it has rested since the call before.
+            final: nothing more will come. Until then call it only when the ring is empty.
         """
         events: list[Event] = []
-        for cause in (LossCause.MAP_FULL, LossCause.MISSED_RETURN, LossCause.TRUNCATED, LossCause.READ_FAULT):
-            if final or cause not in (LossCause.TRUNCATED, LossCause.READ_FAULT):
-                self._tell_rest(cause, losses[cause], events)
-        full = losses[LossCause.RING_FULL]
-        if full.records > self._told[LossCause.RING_FULL][0]:
-            for seen in totals:
-                self._settle_connection(seen, events, final)
-            if final:
-                self._tell_rest(LossCause.RING_FULL, full, events)
+        for connection, loss in self._losses.settle(losses, totals, self._settled, final=final):
+            self._tell_loss(connection, loss, events)
+        events += self._joiner.settle(self._now_ns(), final=final)
+        before_ns = self._last_ns + 1 if final else self._last_ns - UNSEEN_AFTER_NS
+        for item in self._sockets.unasked(before_ns):
+            if (item.tgid, item.start_ns) not in self._seen:
+                events += self._tell_unseen(item)
         return events
 
-    def _settle_connection(self, seen: ConnectionTotals, events: list[Event], final: bool) -> None:
+    def _settled(self, seen: ConnectionTotals, final: bool) -> ConnectionState | None:
         known = self._connections.get((seen.tgid, seen.ssl))
         if not final and known is not None and known.generation_ns != seen.generation_ns:
-            return  # the address is used again, and records of its last use may still come
-        connection = self._connection(seen.tgid, seen.ssl, seen.generation_ns)
-        if seen.read_records <= connection.records[0] and seen.written_records <= connection.records[1]:
-            return
-        if not final and connection.unsettled != seen:
-            connection.unsettled = seen
-            return
-        for way, index, offset in (
-            (0, seen.read_records, seen.read_bytes),
-            (1, seen.written_records, seen.written_bytes),
-        ):
-            if index > connection.records[way]:
-                self._gap(connection, seen.tgid, way, index, offset, self._now_ns(), events)
+            return None  # the address is used again, and records of its last use may still come
+        return self._connection(seen.tgid, seen.ssl, seen.generation_ns)
 
-    def _tell_rest(self, cause: LossCause, count: LossCount, events: list[Event]) -> None:
-        told = self._told[cause]
-        records, lost_bytes = count.records - told[0], count.bytes - told[1]
-        if records > 0:
-            told[0] += records
-            told[1] += max(0, lost_bytes)
-            events.append(
-                Loss(
-                    self._identity.next_id(),
-                    self._now_ns(),
-                    "ssl",
-                    cause.name.lower(),
-                    records,
-                    max(0, lost_bytes),
-                )
-            )
+    def _tell_loss(self, connection: ConnectionState | None, loss: Loss, events: list[Event]) -> None:
+        if connection is not None and connection.stream is not None:
+            events += self._joiner.feed(connection, loss)
+        else:
+            events.append(loss)
+
+    def _tell_unseen(self, item: Socket) -> list[Event]:
+        """Once for each process and protocol."""
+        key = item.tgid, item.start_ns
+        if key in self._unseen:
+            return []
+        self._unseen.add(key)
+        process = self._table.get(*key)
+        common = (item.tgid, item.tid, process.ppid, process.uid, process.comm, process.exe)
+        timestamp_ns = item.seen_ns + self._identity.epoch_offset_ns
+        event_id = self._identity.next_id()
+        return [SslUnseen(*(event_id, timestamp_ns, "ssl", *common, item.protocol, *item.fields()))]
 
     def _now_ns(self) -> int:
         """The time of the last record: this part has no clock of its own."""
@@ -163,13 +166,18 @@ class SslDecoder:
         process = connection.process
         if process is None:
             process = connection.process = self._table.get(tgid, record.start_ns)
+            self._first_data(connection, tgid, record.start_ns, library)
         else:
             self._table.touch(process)
         way = flags & _WRITTEN
         timestamp_ns = time_ns + self._identity.epoch_offset_ns
         self._last_ns = time_ns
+        joined = function >= _AEAD_FIRST
+        told = events
+        if joined:  # where it belongs may not be known yet
+            told = []
         if index != connection.records[way] or stream_offset != connection.bytes[way]:
-            self._gap(connection, tgid, way, index, stream_offset, timestamp_ns, events)
+            told.append(self._losses.gap(connection, tgid, way, index, stream_offset, timestamp_ns))
         connection.records[way] = index + 1
         connection.bytes[way] = stream_offset + data_bytes
         connection.used = self.records
@@ -177,7 +185,7 @@ class SslDecoder:
         fault = bool(flags & _READ_FAULT)
         payload = b"" if fault else record.payload.tobytes()
         self.payload_bytes += len(payload)
-        events.append(
+        told.append(
             SslData(
                 self._identity.record_id(at),
                 timestamp_ns,
@@ -204,22 +212,25 @@ class SslDecoder:
             )
         )
         if fault:
-            self._lost(
-                LossCause.READ_FAULT,
-                1,
-                data_bytes,
-                connection,
-                tgid,
-                way,
-                stream_offset,
-                timestamp_ns,
-                events,
+            cause = LossCause.READ_FAULT
+            told.append(
+                self._losses.lost(cause, 1, data_bytes, connection, tgid, way, stream_offset, timestamp_ns)
             )
+        if joined:
+            for event in told:
+                events += self._joiner.feed(connection, event)  # type: ignore[arg-type]
 
-    def _common(self, record: Any, at: int) -> tuple[_Connection, Any]:
+    def _first_data(self, connection: ConnectionState, tgid: int, start_ns: int, library: int) -> None:
+        connection.library = library
+        connection.endless = bool(library & LIBRARY_ENDLESS)
+        if len(self._seen) >= MAX_CONNECTIONS:
+            self._seen.clear()
+        self._seen.add((tgid, start_ns))
+
+    def _common(self, record: Any, at: int) -> tuple[ConnectionState, Any]:
         """The connection of a record that is no data, and the fields that its event begins with."""
         connection = self._connection(record.tgid, record.ssl, record.generation_ns)
-        process = connection.process = self._table.get(record.tgid, record.start_ns)
+        process = self._table.get(record.tgid, record.start_ns)
         self._last_ns = record.time_ns
         return connection, (
             self._identity.record_id(at),
@@ -258,7 +269,9 @@ class SslDecoder:
         connection, common = self._common(record, at)
         timestamp_ns = common[1]
         if record.index != connection.records[1] or record.offset != connection.bytes[1]:
-            self._gap(connection, record.tgid, 1, record.index, record.offset, timestamp_ns, events)
+            events.append(
+                self._losses.gap(connection, record.tgid, 1, record.index, record.offset, timestamp_ns)
+            )
         connection.records[1] = record.index + 1
         connection.bytes[1] = record.offset + record.sent_bytes
         events.append(
@@ -289,80 +302,75 @@ class SslDecoder:
         )
         for way, index, total_bytes in totals:
             if index != connection.records[way] or total_bytes != connection.bytes[way]:
-                self._gap(connection, record.tgid, way, index, total_bytes, timestamp_ns, events)
-        del self._connections[record.tgid, record.ssl]
-        events.append(
-            SslClose(
-                *(
-                    *common,
-                    connection.id,
-                    record.read_bytes,
-                    record.written_bytes,
-                    self._library(record.library),
-                    bool(record.flags & _JOINED_LATE),
+                events.append(
+                    self._losses.gap(connection, record.tgid, way, index, total_bytes, timestamp_ns)
                 )
-            )
-        )
+        del self._connections[record.tgid, record.ssl]
+        carried = record.read_bytes, record.written_bytes
+        late = bool(record.flags & _JOINED_LATE)
+        events.append(SslClose(*(*common, connection.id, *carried, self._library(record.library), late)))
 
-    def _connection(self, tgid: int, ssl: int, generation_ns: int) -> _Connection:
+    def _on_tls_socket(
+        self, view: memoryview, offset: int, length: int, at: int, events: list[Event]
+    ) -> None:
+        record = TlsSocketRecord.unpack_from(view, offset, length)
+        self._last_ns = record.time_ns
+        self._sockets.on_socket(record)
+
+    def _on_ssl_socket(
+        self, view: memoryview, offset: int, length: int, at: int, events: list[Event]
+    ) -> None:
+        record = SslSocketRecord.unpack_from(view, offset, length)
+        connection, common = self._common(record, at)
+        item = self._sockets.get(record.socket, record.socket_ns)
+        id_ = connection.id
+        released: list[Event] = []
+        if record.function >= _AEAD_FIRST:
+            if item is None or connection.stream is not None:
+                return
+            known = item.stream is not None
+            id_ = f"{record.tgid}-{record.socket:x}-{record.socket_ns:x}"
+            released = self._joiner.bind(connection, item, id_)
+            if known:  # the keys of the other direction have told it already
+                events += released
+                return
+        if item is not None:
+            item.bound.append(connection)
+        fields = _UNKNOWN_SOCKET if item is None else item.fields()
+        events.append(SslConnection(*(*common, id_, *fields, _BINDINGS.get(record.binding, "object"))))
+        events += released
+
+    def _on_socket_over(
+        self, view: memoryview, offset: int, length: int, at: int, events: list[Event]
+    ) -> None:
+        record = SocketOverRecord.unpack_from(view, offset, length)
+        item = self._sockets.pop(record.socket, record.socket_ns)
+        self._last_ns = record.time_ns
+        if item is None:
+            return
+        process = self._table.get(record.tgid, record.start_ns)
+        common = (
+            record.time_ns + self._identity.epoch_offset_ns, "ssl", record.tgid, record.tid, process.ppid,
+            process.uid, process.comm, process.exe,
+        )  # fmt: skip
+        for connection in item.bound:
+            stream = connection.stream or connection
+            if connection.endless and any(stream.bytes):
+                late = connection.stream.joined_late if connection.stream else False
+                library = self._library(connection.library)
+                events.append(
+                    SslClose(*(self._identity.next_id(), *common, stream.id, *stream.bytes, library, late))
+                )
+
+    def _connection(self, tgid: int, ssl: int, generation_ns: int) -> ConnectionState:
         connection = self._connections.get((tgid, ssl))
         if connection is None or connection.generation_ns != generation_ns:
             if len(self._connections) >= MAX_CONNECTIONS:
                 _drop_idle(self._connections)
-            connection = _Connection(tgid, ssl, generation_ns)
+            connection = ConnectionState(tgid, ssl, generation_ns)
             connection.used = self.records
             self._connections[tgid, ssl] = connection
         return connection
-
-    def _gap(
-        self,
-        connection: _Connection,
-        tgid: int,
-        way: int,
-        index: int,
-        offset: int,
-        timestamp_ns: int,
-        events: list[Event],
-    ) -> None:
-        """Records are missing before this index and offset."""
-        begin = connection.bytes[way]
-        missing, lost_bytes = index - connection.records[way], offset - begin
-        connection.records[way], connection.bytes[way] = index, offset
-        # without a missing record, a call had more bytes than its records may hold
-        cause = LossCause.RING_FULL if missing > 0 else LossCause.TRUNCATED
-        count = missing if missing > 0 else 1
-        self._lost(cause, count, max(0, lost_bytes), connection, tgid, way, begin, timestamp_ns, events)
-
-    def _lost(
-        self,
-        cause: LossCause,
-        count: int,
-        lost_bytes: int,
-        connection: _Connection,
-        tgid: int,
-        way: int,
-        offset: int,
-        timestamp_ns: int,
-        events: list[Event],
-    ) -> None:
-        told = self._told[cause]
-        told[0] += count
-        told[1] += lost_bytes
-        events.append(
-            Loss(
-                self._identity.next_id(),
-                timestamp_ns,
-                "ssl",
-                cause.name.lower(),
-                count,
-                lost_bytes,
-                tgid,
-                connection.process.comm if connection.process else "",
-                connection.id,
-                _WRITE if way else _READ,  # type: ignore[arg-type]
-                offset,
-            )
-        )
 
 
 def _drop_idle(table: dict[Any, Any]) -> None:

@@ -1,6 +1,6 @@
-"""The privileged half of TLS tracing: finds libraries, loads, attaches. It never sees a payload.
+"""The privileged half of TLS tracing: finds what is to be probed, loads, attaches. It never sees a payload.
 
-What it hands out is narrow: two file descriptors of the ring, the libraries' names, and counters. What
+What it hands out is narrow: two file descriptors of the ring, the names of libraries, and counters. What
 decodes payload (reader.py, ssl_decoder.py) needs no privileges and could run in another process.
 """
 
@@ -8,67 +8,57 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..binding import Link, Object, Program, ProgramStats, supports_uprobe_multi
 from ..binding.programs import close_links
 from ..errors import AgentTracerError, BindingError, LibraryError, NotSupported
-from ..system.libraries import Library, file_identity, mapped_libraries, open_library, system_libraries
-from ..system.processes import check_pid, check_pid_namespace, leader_comm, pids
+from ..locators.base import Found
+from ..system.discovery import Discovery
+from ..system.images import ImageFile
+from ..system.locate_cache import LocateCache
+from ..system.notices import configure
+from ..system.processes import check_pid, check_pid_namespace, pids, process_names
+from ..system.seen import SeenImage
+from .coverage import coverage_of
 from .filters import Filter
 from .interface import ConnectionTotals, LibraryCoverage, LibraryTable
-from .record_kinds import FUNCTION_SLOTS, SslFunction
+from .optional_probes import follow_sockets
+from .record_kinds import FUNCTION_SLOTS, LIBRARY_ENDLESS, SslFunction
 from .records import Connection, ConnectionKey
+from .ssl_programs import END_ROLES, PROGRAMS, Attachment
 from .tracking import Tracking, open_object
 
-__all__ = ["SslSource"]
+__all__ = ["MAX_LIBRARIES", "SslSource"]
 
 MAX_LIBRARIES = 256
+_FIRST_LOOK_S = 30.0  # how long a start may wait for what named processes map
+_FIRST_LOOK_ALL_S = 5.0  # … and if nobody was named
 logger = logging.getLogger("libagenttracer.ssl")
-
-_ENTRY_PROGRAMS = {
-    "SSL_read": "ssl_read",
-    "SSL_write": "ssl_write",
-    "SSL_read_ex": "ssl_read_ex",
-    "SSL_write_ex": "ssl_write_ex",
-    "SSL_write_ex2": "ssl_write_ex2",
-    "SSL_sendfile": "ssl_sendfile",
-    "SSL_do_handshake": "ssl_do_handshake",
-    "SSL_connect": "ssl_connect",
-    "SSL_accept": "ssl_accept",
-    "SSL_clear": "ssl_clear",
-    "SSL_free": "ssl_free",
-}
-_RETURN_PROGRAMS = {
-    "SSL_read": "data_return",
-    "SSL_write": "data_return",
-    "SSL_read_ex": "data_return",
-    "SSL_write_ex": "data_return",
-    "SSL_write_ex2": "data_return",
-    "SSL_sendfile": "sendfile_return",
-    "SSL_do_handshake": "handshake_return",
-    "SSL_connect": "handshake_return",
-    "SSL_accept": "handshake_return",
-    "SSL_new": "ssl_new_return",
-}
-_HANDSHAKE = frozenset({"SSL_do_handshake", "SSL_connect", "SSL_accept"})
-_CLOSE = frozenset({"SSL_free"})
 
 
 class SslSource:
-    """Probes in all OpenSSL libraries that are wanted.
+    """Probes in all TLS libraries that are wanted.
 
     Args:
         filter_: which processes.
         libraries: paths of libraries to probe, instead of those that are found.
+        attach: "matched": probe only what processes that match map; "all": the libraries of the system too,
+            so that a process that starts later has them from its first byte on. None: "all" unless a
+            command is launched, which is held until its libraries are probed.
         ring_bytes: size of the ring.
-        handshake: probe the handshake functions too.
+        handshake: tell of handshakes.
         closes: tell when connections are over.
         launched: a command that waits to be started.
+        progress: is told, in a line, what takes long.
+        give_up: asked while the start waits: whether to go on without.
 
     Attributes:
         libraries: the probed ones.
         ring_fd, control_fd, ring_bytes: for the reader.
+        notes: what does not work here.
 
     Raises:
         TargetError, BindingError: see docs/errors.md.
@@ -79,80 +69,221 @@ class SslSource:
         filter_: Filter,
         *,
         libraries: Sequence[str] | None,
+        attach: str | None = None,
         ring_bytes: int,
         handshake: bool,
         closes: bool,
         launched: int | None = None,
+        progress: Callable[[str], object] | None = None,
+        give_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.filter = filter_
-        self._left_out = frozenset() if handshake else _HANDSHAKE
-        if not closes:
-            self._left_out |= _CLOSE
+        self._globals = {"show_handshakes": int(handshake), "show_closes": int(closes)}
         self._multi = supports_uprobe_multi()
-        self._given = libraries is not None
+        self._given = list(libraries) if libraries is not None else None
+        self._launched = launched
+        self._everywhere = (attach or ("matched" if launched is not None else "all")) == "all"
         self.libraries = LibraryTable()
-        self._known: set[tuple[int, int]] = set()
-        self._problems: dict[str, str] = {}
-        self._scanned: dict[int, int] = {}
+        self.notes: list[str] = []
+        self._indexes: dict[tuple[int, int], int] = {}
+        self._links: dict[tuple[int, int], list[Link]] = {}
+        self._lock = threading.Lock()  # of the objects and links: discovery attaches from threads of its own
+        self._detached = False
         if filter_.pids:
             check_pid_namespace()
             for pid in filter_.pids:
                 check_pid(pid)
-        opened = [open_library(path) for path in libraries or ()]  # errors first, before anything is loaded
         self._tracking = Tracking(filter_, ring_bytes, launched=launched)
-        self._object: Object | None = None
+        self._objects: dict[str, Object] = {}
+        self._discovery: Discovery | None = None
         try:
-            self._object = self._load()
-            self._object.programs["on_thread_exit"].attach()
+            sockets, note = follow_sockets(self._tracking)
+            if sockets is not None:
+                self._objects["tls_socket"] = sockets
+            self.notes += [note] if note else []
+            self._globals["sockets_followed"] = int(sockets is not None)
+            base = self._object("ssl")
+            base.programs["on_thread_exit"].attach()
             self._tracking.start()
-            for library in opened:
-                self._attach(library)
-            if not self._given:
-                self._discover(self._wanted_pids(), system=True)
+            self._discovery = self._discover(progress)
+            self._first_look(give_up)
         except BaseException:
             self.close()
             raise
-        maps = self._object.maps
-        self.ring_fd = maps["records"].fileno()
-        self.control_fd = maps["ring_control"].fileno()
+        self.ring_fd = base.maps["records"].fileno()
+        self.control_fd = base.maps["ring_control"].fileno()
         self.ring_bytes = self._tracking.ring_bytes
 
-    def _load(self) -> Object:
-        spec = self._tracking.join(open_object("ssl"))
-        if self._multi:
-            for name in {*_ENTRY_PROGRAMS.values(), *_RETURN_PROGRAMS.values()}:
-                spec.programs[name].use_uprobe_multi()
-        return spec.load()
+    # what is looked at
 
-    def close(self) -> None:
-        """Detaches and frees everything. Calling it again does nothing."""
-        if self._object is not None:
-            self._object.close()
-        self._tracking.close()
+    def _discover(self, progress: Callable[[str], object] | None) -> Discovery:
+        follow = self._given is None
+        object_: Object | None = None
+        if follow:
+            spec = self._tracking.join(open_object("discover"))
+            try:
+                object_ = configure(spec, hold=self._launched is not None).load()
+                self._objects["discover"] = object_
+            except BindingError as error:
+                self.notes.append(f"new programs are looked for once a second only: {error}")
+        wanted: Callable[[], Iterable[int]] = self._wanted_pids if follow else tuple
+        discovery = Discovery(
+            self._attach_image,
+            wanted,
+            detach=self._detach_image,
+            progress=progress,
+            object_=object_,
+            launched=None if object_ is None else self._launched,
+            cache=LocateCache(),
+        )
+        if follow:
+            if self._everywhere:
+                discovery.look_at_system()
+            discovery.look_at_commands(sorted(self.filter.comms))
+        else:
+            discovery.look_at_files(self._given or ())
+        discovery.start()
+        return discovery
 
-    def detach(self) -> None:
-        """Removes the probes: nothing more is written, what is in the ring can still be read."""
-        if self._object is not None:
-            close_links(self._object.links)
+    def _first_look(self, give_up: Callable[[], bool]) -> None:
+        """Waits until what runs now has been looked at, so that nothing of it is missed from here on."""
+        assert self._discovery is not None
+        named = self._given is not None or not self.filter.everything
+        end_s = time.monotonic() + (_FIRST_LOOK_S if named else _FIRST_LOOK_ALL_S)
+        while not self._discovery.settle(0.1) and time.monotonic() < end_s and not give_up():
+            pass
+        if self._given is None:
+            return
+        for item in self._discovery.report():
+            if item.path in self._given and item.state != "probed":
+                told = item.reason or "; ".join(result.reason for result in item.not_reachable)
+                raise LibraryError(item.path, told or "no TLS functions were found in it")
 
-    def rescan(self) -> None:
-        """Looks for libraries that wanted processes have mapped since the last look."""
-        if not self._given:
-            self._discover(self._young_pids(), system=False)
+    def _wanted_pids(self) -> Iterable[int]:
+        if self.filter.everything:
+            return pids()
+        names = self.filter.cut_comms()
+        by_name = {pid for pid in pids() if not names.isdisjoint(process_names(pid))} if names else set()
+        return by_name | self.matched_pids()
 
     def matched_pids(self) -> frozenset[int]:
         """Processes that match by pid or lineage, now."""
         return self._tracking.matched_pids()
 
+    # attaching
+
+    def _object(self, name: str) -> Object:
+        """A loaded object; the first one has the maps that the others share."""
+        loaded = self._objects.get(name)
+        if loaded is None:
+            spec = self._tracking.join(open_object(name), *self._objects.values())
+            for key, value in self._globals.items():
+                spec.globals[key] = value
+            if self._multi:
+                wanted = {
+                    part.program for parts in PROGRAMS.values() for part in parts if part.object == name
+                }
+                for program in wanted:
+                    spec.programs[program].use_uprobe_multi()
+            loaded = self._objects[name] = spec.load()
+        return loaded
+
+    def _attach_image(self, image: ImageFile, found: list[Found]) -> None:
+        """Called by discovery, from a thread of its own, one call at a time."""
+        roles = {point.function for item in found for point in item.points}
+        with self._lock:
+            if self._detached:
+                return
+            index = len(self.libraries.paths)
+            if index >= MAX_LIBRARIES:
+                raise LibraryError(
+                    image.path, f"more than {MAX_LIBRARIES} libraries cannot be probed at once"
+                )
+            cookie = index | (0 if roles & END_ROLES else LIBRARY_ENDLESS)
+            try:
+                links = self._attach_points(image.reach, found, cookie if self.libraries.indexed else 0)
+            except NotSupported:
+                self.libraries.indexed = False  # before Linux 5.15 a probe cannot carry the index
+                links = self._attach_points(image.reach, found, 0)
+            place = image.key.device, image.key.inode
+            self._links[place] = links
+            self._indexes[place] = index
+            self.libraries.paths.append(image.path)
+        logger.debug("probing %s: %s", image.path, ", ".join(sorted(roles)))
+
+    def _detach_image(self, image: ImageFile) -> None:
+        with self._lock:
+            close_links(self._links.pop((image.key.device, image.key.inode), []))
+
+    def _attach_points(self, path: str, found: list[Found], cookie: int) -> list[Link]:
+        places: dict[Attachment, list[int]] = {}
+        for item in found:
+            for point in item.points:
+                for part in PROGRAMS.get(point.function, ()):
+                    places.setdefault(part, []).append(point.offset)
+        links: list[Link] = []
+        try:
+            # returns first: a call that is seen to begin will be seen to end
+            for part in sorted(places, key=lambda part: not part.returns):
+                program = self._object(part.object).programs[part.program]
+                links += self._attach_program(program, path, places[part], part.returns, cookie)
+        except AgentTracerError:
+            close_links(links)
+            raise
+        return links
+
+    def _attach_program(
+        self, program: Program, path: str, offsets: list[int], returns: bool, cookie: int
+    ) -> list[Link]:
+        if self._multi:
+            cookies = [cookie] * len(offsets)
+            return [program.attach_uprobe_multi(path, offsets, returns=returns, cookies=cookies)]
+        return [
+            program.attach_uprobe(path, offset=offset, returns=returns, cookie=cookie) for offset in offsets
+        ]
+
+    # the end
+
+    def detach(self) -> None:
+        """Removes the probes: nothing more is written, what is in the ring can still be read."""
+        if self._discovery is not None:
+            self._discovery.close()
+        with self._lock:
+            self._detached = True
+            for item in self._objects.values():
+                close_links(item.links)
+
+    def close(self) -> None:
+        """Detaches and frees everything. Calling it again does nothing."""
+        if self._discovery is not None:
+            self._discovery.close()
+        with self._lock:
+            self._detached = True
+            for item in reversed(self._objects.values()):
+                item.close()
+        self._tracking.close()
+
+    # what it tells
+
     def coverage(self) -> list[LibraryCoverage]:
-        """All libraries that were tried, with the calls seen in each."""
-        found = [LibraryCoverage(path, self._hits(index)) for index, path in enumerate(self.libraries.paths)]
-        return found + [LibraryCoverage(path, problem=text) for path, text in self._problems.items()]
+        """All images with TLS in them, or that could not be looked at, with the calls seen in each."""
+        assert self._discovery is not None
+        return [
+            coverage_of(seen, self._hits(self._index_of(seen)))
+            for seen in self._discovery.report()
+            if seen.results or seen.reason or seen.state == "searching"
+        ]
+
+    def _index_of(self, seen: SeenImage) -> int | None:
+        return None if seen.key is None else self._indexes.get((seen.key.device, seen.key.inode))
+
+    def discovery_notes(self) -> list[str]:
+        """What does not work here, and what was missed."""
+        return self.notes + (self._discovery.notes() if self._discovery is not None else [])
 
     def connection_totals(self) -> Iterator[ConnectionTotals]:
         """The kernel's counts of all connections that it remembers."""
-        assert self._object is not None
-        for key, value in self._object.maps["connections"].items():
+        for key, value in self._objects["ssl"].maps["connections"].items():
             name, seen = (
                 ConnectionKey.unpack_from(memoryview(key), 0, len(key)),
                 Connection.unpack_from(memoryview(value), 0, len(value)),
@@ -169,85 +300,18 @@ class SslSource:
 
     def program_stats(self) -> dict[str, ProgramStats]:
         """The kernel's account of each program."""
-        assert self._object is not None
-        return {name: program.stats() for name, program in self._object.programs.items()}
+        with self._lock:
+            programs = [program for item in self._objects.values() for program in item.programs.values()]
+            return {program.name: program.stats() for program in programs}
 
-    def _hits(self, index: int) -> dict[str, int]:
-        assert self._object is not None
-        hits = {}
+    def _hits(self, index: int | None) -> dict[str, int]:
+        hits: dict[str, int] = {}
+        if index is None:
+            return hits
+        counters = self._objects["ssl"].maps["probe_hits"]
         for function in SslFunction:
-            key = struct.pack("<I", index * FUNCTION_SLOTS + function)
-            count = sum(int.from_bytes(value, "little") for value in self._object.maps["probe_hits"][key])
+            key = struct.pack("<I", (index if self.libraries.indexed else 0) * FUNCTION_SLOTS + function)
+            count = sum(int.from_bytes(value, "little") for value in counters[key])
             if count:
                 hits[function.name] = count
         return hits
-
-    def _wanted_pids(self) -> Iterable[int]:
-        if self.filter.everything:
-            return pids()
-        names = self.filter.cut_comms()
-        by_name = {pid for pid in pids() if leader_comm(pid) in names} if names else set()
-        return by_name | self.matched_pids()
-
-    def _young_pids(self) -> Iterable[int]:
-        """Wanted processes: new ones each time, as a library may be mapped late; old ones now and then."""
-        current = set(self._wanted_pids())
-        self._scanned = {pid: self._scanned.get(pid, 0) + 1 for pid in current}
-        return [pid for pid, times in self._scanned.items() if times <= 10 or times % 10 == 0]
-
-    def _discover(self, among: Iterable[int], *, system: bool) -> None:
-        candidates = {path: path for path in system_libraries()} if system else {}
-        candidates.update(mapped_libraries(among))
-        for reach, path in candidates.items():
-            identity = file_identity(reach)
-            if identity is None or identity in self._known:
-                continue  # it has vanished, or it was looked at before
-            self._known.add(identity)
-            try:
-                self._attach(open_library(path, reach))
-            except LibraryError as error:
-                self._problems[path] = error.reason
-            except BindingError as error:
-                self._problems[path] = str(error)
-                logger.warning("%s is not traced: %s", path, error)
-
-    def _attach(self, library: Library) -> None:
-        index = len(self.libraries.paths)
-        if index >= MAX_LIBRARIES:
-            raise LibraryError(library.path, f"more than {MAX_LIBRARIES} libraries cannot be probed at once")
-        self._known.add(library.identity)
-        try:
-            self._attach_points(library, index if self.libraries.indexed else 0)
-        except NotSupported:
-            self.libraries.indexed = False  # before Linux 5.15 a probe cannot carry the index
-            self._attach_points(library, 0)
-        self.libraries.paths.append(library.path)
-        logger.debug("probing %s: %s", library.path, ", ".join(p.function for p in library.points))
-
-    def _attach_points(self, library: Library, cookie: int) -> None:
-        assert self._object is not None
-        links = []
-        try:
-            # returns first: a call that is seen to begin will be seen to end
-            for table, returns in ((_RETURN_PROGRAMS, True), (_ENTRY_PROGRAMS, False)):
-                offsets: dict[str, list[int]] = {}
-                for point in library.points:
-                    if point.function in table and point.function not in self._left_out:
-                        offsets.setdefault(table[point.function], []).append(point.offset)
-                for name, places in offsets.items():
-                    links += self._attach_program(
-                        self._object.programs[name], library.reach, places, returns, cookie
-                    )
-        except AgentTracerError:
-            close_links(links)
-            raise
-
-    def _attach_program(
-        self, program: Program, path: str, offsets: list[int], returns: bool, cookie: int
-    ) -> list[Link]:
-        if self._multi:
-            cookies = [cookie] * len(offsets)
-            return [program.attach_uprobe_multi(path, offsets, returns=returns, cookies=cookies)]
-        return [
-            program.attach_uprobe(path, offset=offset, returns=returns, cookie=cookie) for offset in offsets
-        ]

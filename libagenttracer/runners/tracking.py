@@ -6,7 +6,7 @@ import os
 import struct
 from importlib import resources
 
-from ..binding import ObjectSpec
+from ..binding import Object, ObjectSpec
 from ..errors import NoSuchProcess, ObjectError
 from ..system.cgroups import cgroup_pids, open_cgroup
 from ..system.processes import in_initial_pid_namespace
@@ -17,6 +17,7 @@ __all__ = ["Tracking", "open_object", "round_ring_bytes"]
 MIN_RING_BYTES = 32768
 MAX_RING_BYTES = 1 << 30
 _SHARED_MAPS = ("records", "ring_control", "processes", "filter_comms", "filter_cgroup")
+_TLS_MAPS = ("threads", "connections", "tls_sockets", "probe_hits")
 _PROCESS_STATE = struct.Struct("<QII")
 _MATCHED, _MATCHED_AT_EXEC = 1, 2  # enum matched of bpf/tracking.h
 # payload capacities of bpf/ssl.bpf.c's records, and what is in front of them at most
@@ -109,11 +110,16 @@ class Tracking:
         ignore = self._all and in_initial_pid_namespace()
         spec.globals["ignored_tgid"] = os.getpid() if ignore else 0
 
-    def join(self, spec: ObjectSpec) -> ObjectSpec:
-        """Makes another object use this one's ring, filter and processes; load it afterwards."""
-        for name in _SHARED_MAPS:
-            if name in spec.maps:
-                spec.maps[name].reuse(self.object.maps[name])
+    def join(self, spec: ObjectSpec, *others: Object) -> ObjectSpec:
+        """Makes another object use this one's ring, filter and processes; load it afterwards.
+
+        Args:
+            others: objects whose maps of TLS state it shares too, where it has them.
+        """
+        for owner, names in ((self.object, _SHARED_MAPS), *((other, _TLS_MAPS) for other in others)):
+            for name in names:
+                if name in spec.maps and name in owner.maps:
+                    spec.maps[name].reuse(owner.maps[name])
         self._configure(spec)
         return spec
 

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..errors import NoSuchProcess, TargetError
 
 __all__ = [
-    "MappedFile",
     "check_pid",
     "check_pid_namespace",
-    "executable_mappings",
     "in_initial_pid_namespace",
     "leader_comm",
     "pids",
+    "process_names",
 ]
 
+_COMM_MAX_BYTES = 15  # TASK_COMM_LEN without its NUL
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/uapi/linux/nsfs.h, PROC_PID_INIT_INO
-
-
-class MappedFile(NamedTuple):
-    """A file that a process maps executable.
-
-    Attributes:
-        path: as the process sees it.
-        inode: its number.
-        reach: a path under /proc by which this process can open it even if it was deleted, replaced,
-            or lies in another mount namespace.
-    """
-
-    path: str
-    inode: int
-    reach: str
 
 
 def pids() -> Iterator[int]:
@@ -81,19 +65,12 @@ def leader_comm(pid: int) -> str | None:
         return None
 
 
-def executable_mappings(pid: int) -> list[MappedFile]:
-    """The files that a process maps executable, each once; none if it has gone or may not be read."""
-    found: dict[tuple[str, int], MappedFile] = {}
+def process_names(pid: int) -> frozenset[str]:
+    """The name of the process's first thread, and its executable's file name as far as such a name goes."""
+    names = {leader_comm(pid)}
     try:
-        with open(f"/proc/{pid}/maps", "rb") as maps:
-            for line in maps:
-                fields = line.rstrip(b"\n").split(maxsplit=5)
-                if len(fields) < 6 or b"x" not in fields[1] or fields[4] == b"0":
-                    continue
-                path = os.fsdecode(fields[5]).removesuffix(" (deleted)")
-                inode = int(fields[4])
-                reach = f"/proc/{pid}/map_files/{fields[0].decode()}"
-                found.setdefault((path, inode), MappedFile(path, inode, reach))
-    except (OSError, ValueError):
-        return []
-    return list(found.values())
+        exe = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+        names.add(os.fsdecode(os.fsencode(os.path.basename(exe))[:_COMM_MAX_BYTES]))
+    except OSError:
+        pass
+    return frozenset(name for name in names if name)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -17,7 +21,7 @@ from libagenttracer.analyzers.http.websocket import WebSocket
 from libagenttracer.analyzers.llm import LlmAnalyzer
 from libagenttracer.analyzers.mcp import McpAnalyzer
 from libagenttracer.analyzers.sse import SseMerger
-from libagenttracer.errors import FilterError
+from libagenttracer.errors import FilterError, LibraryError
 from libagenttracer.events import (
     Event,
     HttpBody,
@@ -29,6 +33,13 @@ from libagenttracer.events import (
     StreamEnd,
     to_json,
 )
+from libagenttracer.locators import locate_all
+from libagenttracer.locators.base import Found
+from libagenttracer.locators.elf import Image
+from libagenttracer.runners.client_hello import parse_client_hello
+
+from ..locators.go_image import GoImage
+from ..runners.client_hellos import RECORDED
 
 __all__ = ["SEEDS", "TARGETS"]
 
@@ -238,9 +249,44 @@ def filters(data: bytes) -> None:
     list(analyzer.feed(request(body=data)))
 
 
+def elf(data: bytes) -> None:
+    """An ELF file is refused, or what is found in it lies in its code."""
+    for machine in ("x86_64", "aarch64"):
+        try:
+            image = Image(data, path="file", machine=machine)
+            answers = locate_all(image)
+        except LibraryError:
+            continue
+        code = [part for part in image.segments if part.executable]
+        for answer in answers:
+            for point in answer.points if isinstance(answer, Found) else ():
+                assert any(part.offset <= point.offset < part.offset + part.file_bytes for part in code)
+                assert point.offset < len(data)
+
+
+def client_hello(data: bytes) -> None:
+    found = parse_client_hello(data)
+    if found is not None:
+        assert len(found.server_name) <= 254
+        assert all(text.isascii() and text.isprintable() for text in (found.server_name, *found.alpn))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (anything, bodies, filters, http1, http2, llm, mcp, redact, sse, websocket)
+    for function in (
+        anything,
+        bodies,
+        client_hello,
+        elf,
+        filters,
+        http1,
+        http2,
+        llm,
+        mcp,
+        redact,
+        sse,
+        websocket,
+    )
 }
 
 
@@ -262,6 +308,34 @@ _OK = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     b"%x\r\n%s\r\n0\r\n\r\n" % (len(_ANSWERED), _ANSWERED)
 )
+_LIBRARY = """
+extern void ERR_put_error(int, int, int, const char *, int), ERR_set_debug(const char *, int, const char *);
+int SSL_read(void *s, void *b, int n) { ERR_put_error(16, 0, 66, "../ssl_lib.cc", 9); return b != s; }
+int SSL_write(void *s, void *b, int n) { ERR_set_debug("s.c", n, "ssl_write_internal"); return b == s; }
+int gnutls_record_send(void) { return 1; }
+int gnutls_record_recv(void) { return 2; }
+const char *const texts[] = { "3.8.1", "ssl_read_internal", "x/cipher/aead.c", "SSL_read" };
+"""
+
+
+def _elf_files() -> Iterator[bytes]:
+    """Small ones: a library with symbols, without, without sections, and what looks like Go programs."""
+    options = ["-Os", "-fPIC", "-shared", "-nostdlib", "-Wl,-z,noseparate-code,-z,max-page-size=64"]
+    for more in ([], ["-s", "-fvisibility=hidden"]):
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "library")
+            command = ["gcc", *options, *more, "-o", str(output), "-x", "c", "-"]
+            subprocess.run(command, input=_LIBRARY.encode(), check=True)
+            image = bytearray(output.read_bytes())
+        yield bytes(image)
+        struct.pack_into("<Q", image, 40, 0)  # e_shoff
+        struct.pack_into("<HH", image, 60, 0, 0)  # e_shnum, e_shstrndx
+        yield bytes(image)
+    for machine in ("x86_64", "aarch64"):
+        yield GoImage(machine=machine, page_bytes=64).build()
+        yield GoImage(machine=machine, page_bytes=64, position_independent=True).build()
+
+
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "anything": (_piece("write", _POST) + _piece("read", _OK),),
     "http1": (_piece("read", _OK) + _piece("write", _POST) + _piece("read", _OK),),
@@ -275,5 +349,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     "redact": (b'{"password": "hunter2hunter2", "x": ["Bearer abcdefghijklmnop"]}',),
     "sse": (b"\3" + _ANSWERED, b"\1event: a\r\nid: 7\r\ndata: x\r\ndata: y\r\n\r\n: c\r\rretry: 9\n\n"),
     "websocket": (b"\0" + _piece("write", b"\x81\x82abcd\0\0") + _piece("read", b"\x81\2hi"),),
+    "elf": tuple(_elf_files()),
+    "client_hello": tuple(RECORDED[client] for client in ("chrome_by_curl_cffi", "go", "openssl_tls12")),
     "filters": (b'llm.model ~ "gpt" and not http.status == 200',),
 }

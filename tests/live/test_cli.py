@@ -45,7 +45,7 @@ def test_output_of_the_command_is_its_own(server: LocalServer, tmp_path: Path) -
 def test_json_in_a_pipe_text_on_a_terminal(server: LocalServer) -> None:
     done = run_tracer(["ssl", "--", *ask(server)])
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {line["event_type"] for line in lines} == {"ssl_data", "ssl_close"}
+    assert {line["event_type"] for line in lines} == {"ssl_connection", "ssl_data", "ssl_close"}
     first = lines[0]
     assert set(first) == {"id", "timestamp", "timestamp_ns", "source", "event_type", "data"}
     assert first["data"]["comm"] == "curl"

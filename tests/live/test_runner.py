@@ -162,8 +162,8 @@ def test_threads_that_die_in_a_call_leave_no_state(tmp_path: Path) -> None:
             for batch in runner.batches():
                 events += batch
                 source = runner._source
-                if runner.exit_status is not None and source is not None and source._object is not None:
-                    remaining = list(source._object.maps["threads"])
+                if runner.exit_status is not None and source is not None:
+                    remaining = list(source._object("ssl").maps["threads"])
                     break
             assert sum(isinstance(event, SslData) for event in events) == 8
             assert remaining == []

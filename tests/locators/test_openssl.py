@@ -14,7 +14,7 @@ import pytest
 
 from libagenttracer.errors import LibraryError
 from libagenttracer.locators import ProbePoint, locate_openssl
-from libagenttracer.locators.base import symbol_offsets
+from libagenttracer.locators.elf import Image
 from libagenttracer.locators.openssl import DATA_FUNCTIONS, HANDSHAKE_FUNCTIONS, LIFE_FUNCTIONS
 
 from ..support import file_offsets, time_limit
@@ -70,7 +70,8 @@ def test_the_systems_library_is_read_as_readelf_reads_it(system_libssl: Path) ->
 def test_any_functions_are_read_as_readelf_reads_them(system_libssl: Path) -> None:
     expected = file_offsets(system_libssl)
     wanted = random.Random(3).sample(sorted(expected), 50)
-    found = symbol_offsets(system_libssl.read_bytes(), wanted, path="x", machine=MACHINE)
+    image = Image(system_libssl.read_bytes(), path="x", machine=MACHINE)
+    found = {name: image.offset_of(address) for name, address in image.symbols(wanted).items()}
     assert found == {name: expected[name] for name in wanted}
 
 
