@@ -11,6 +11,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define APPLICATION_DATA 23
 #define TAG_BYTES 16
 #define MAX_PADDING 16384
+#define MAX_TEXT_BYTES 65535
 #define INNER_TYPE 1 /* TLS 1.3: the text ends with its content type */
 
 /* The key's fixed part of all nonces, by the address that the key has: that address is used again. */
@@ -69,6 +70,8 @@ static __always_inline int kind_of(struct cipher_call *call)
 {
 	__u8 aad[13] = {};
 
+	if (call->text_bytes > MAX_TEXT_BYTES)
+		return -1; /* one that is shorter than its tag, too */
 	if (call->aad_bytes == 5) {
 		if (bpf_probe_read_user(aad, 5, (const void *)call->aad) || aad[0] != APPLICATION_DATA ||
 		    aad[1] != 3 || aad[2] != 3 || ((__u32)aad[3] << 8 | aad[4]) != call->text_bytes + TAG_BYTES)

@@ -28,7 +28,7 @@ enum notice_kind {
 	NOTICE_MAPPED = 2,
 };
 
-/* An image that is not known. libagenttracer/system/notices.py declares the same layout. */
+/* An image that is not known; inode 0: the kernel cannot tell which. libagenttracer/system/notices.py declares the same layout. */
 struct notice {
 	__u32 kind;
 	__u32 tgid;
@@ -335,6 +335,27 @@ int on_loaded(struct pt_regs *ctx)
 	bpf_loop(MAX_LOADED_OBJECTS, look_at_object, &walk, 0);
 	state.objects = walk.seen;
 	bpf_map_update_elem(&loaded, &walk.tgid, &state, BPF_ANY);
+	return 0;
+}
+
+/*
+ * The same where the kernel cannot tell which file is mapped at an address (before Linux 5.17): whatever has
+ * been loaded is worth a look.
+ */
+SEC("uprobe")
+int on_loaded_unknown(struct pt_regs *ctx)
+{
+	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task(), *leader;
+	const struct image_key unknown = {};
+	__u32 tgid = pid_tgid >> 32;
+	__u64 start_ns;
+
+	keep_own_stack(ctx);
+	if (!current_matches(pid_tgid, &start_ns))
+		return 0;
+	leader = BPF_CORE_READ(task, group_leader);
+	give_notice(NOTICE_MAPPED, tgid, start_ns, &unknown, hold_current(leader, tgid, start_ns));
 	return 0;
 }
 

@@ -30,9 +30,8 @@ static __always_inline __u64 sent_bytes(struct frame *frame, __u64 pid_tgid, __s
 			bpf_map_update_elem(&interrupted_sends, &key, &one, BPF_ANY);
 		return 0;
 	}
-	if (frame->function == FN_GNUTLS_RECORD_SEND_EARLY_DATA && result == 0)
-		return frame->buffer_bytes; /* kept for the handshake, all of it */
-	if (result <= 0)
+	/* early data are kept for the handshake, which sends them, if at all, with gnutls_record_send */
+	if (result <= 0 || frame->function == FN_GNUTLS_RECORD_SEND_EARLY_DATA)
 		return 0;
 	if (frame->buffer) {
 		bpf_map_delete_elem(&interrupted_sends, &key);
@@ -193,8 +192,12 @@ int gnutls_init_return(struct pt_regs *ctx)
 	keep_own_stack(ctx);
 	if (!frame || (__s32)RETURN_VALUE(ctx))
 		return 0;
-	if (!bpf_probe_read_user(&session, sizeof(session), (const void *)frame->moved_bytes) && session)
-		new_generation(pid_tgid, session);
+	if (bpf_probe_read_user(&session, sizeof(session), (const void *)frame->moved_bytes) || !session)
+		return 0;
+	struct connection_key key = { .tgid = pid_tgid >> 32, .ssl = session };
+
+	bpf_map_delete_elem(&interrupted_sends, &key);
+	new_generation(pid_tgid, session);
 	return 0;
 }
 

@@ -231,11 +231,33 @@ int go_tls_read(struct pt_regs *ctx)
 	return 0;
 }
 
+/*
+ * A Read that was waiting when the tracer came, as there is one on each idle connection of net/http: its arguments,
+ * which it needs afterwards, are where Go's calling convention has room for them, just above the return address.
+ */
+static __always_inline bool find_arguments(struct pt_regs *ctx, __u64 pid_tgid, __u64 moved, struct frame *frame,
+					   __u64 *start_ns)
+{
+	__u64 arguments[3]; /* connection, buffer, its length */
+
+	if (!current_matches(pid_tgid, start_ns) ||
+	    bpf_probe_read_user(arguments, sizeof(arguments), (const void *)(ENTRY_SP(ctx) + 8)) ||
+	    arguments[2] < moved || arguments[2] >= 1ULL << 32 || fd_of_conn(arguments[0]) < 0)
+		return false;
+	frame->ssl = arguments[0];
+	frame->buffer = arguments[1];
+	frame->buffer_bytes = arguments[2];
+	frame->entered_ns = bpf_ktime_get_boot_ns();
+	frame->library = library_index(ctx);
+	return true;
+}
+
 SEC("uprobe")
 int go_tls_read_return(struct pt_regs *ctx)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u64 pid_tgid = bpf_get_current_pid_tgid(), start_ns;
 	struct read_key key = { .tgid = pid_tgid >> 32, .g = GO_G(ctx) };
+	struct frame frame = { .function = FN_GO_TLS_READ };
 	__s64 moved = GO_RESULT(ctx);
 	struct go_stack stack;
 
@@ -246,22 +268,18 @@ int go_tls_read_return(struct pt_regs *ctx)
 	key.depth = stack.high - ENTRY_SP(ctx); /* the frame is gone: as at the beginning */
 	struct read *read = bpf_map_lookup_elem(&go_reads, &key);
 
-	if (!read)
+	if (read) {
+		frame.ssl = read->conn;
+		frame.buffer = read->on_stack ? stack.high - read->buffer : read->buffer;
+		frame.buffer_bytes = read->buffer_bytes;
+		frame.entered_ns = read->entered_ns;
+		frame.library = read->library;
+		start_ns = read->start_ns;
+		bpf_map_delete_elem(&go_reads, &key);
+	}
+	if (moved <= 0 || (!read && !find_arguments(ctx, pid_tgid, moved, &frame, &start_ns)))
 		return 0;
-	struct frame frame = {
-		.ssl = read->conn,
-		.buffer = read->on_stack ? stack.high - read->buffer : read->buffer,
-		.buffer_bytes = read->buffer_bytes,
-		.entered_ns = read->entered_ns,
-		.function = FN_GO_TLS_READ,
-		.library = read->library,
-	};
-	__u64 start_ns = read->start_ns;
-
-	bpf_map_delete_elem(&go_reads, &key);
-	if (moved > 0)
-		emit(pid_tgid, &frame, start_ns,
-		     (__u64)moved < frame.buffer_bytes ? (__u64)moved : frame.buffer_bytes);
+	emit(pid_tgid, &frame, start_ns, (__u64)moved < frame.buffer_bytes ? (__u64)moved : frame.buffer_bytes);
 	return 0;
 }
 

@@ -285,10 +285,12 @@ static __always_inline void send_payload(struct thread_state *thread, struct fra
 {
 	struct ring_control *control;
 
-	if (!total)
+	if (!total && (is_write(frame->function) || !sockets_followed))
 		return;
 	announce_process();
-	begin_transfer(thread, frame, pid_tgid, total, true);
+	begin_transfer(thread, frame, pid_tgid, total, true); /* an empty read, of a handshake, tells the socket */
+	if (!total)
+		return;
 	for (int i = 0; i < MAX_CHUNKS; i++)
 		if (!send_chunk())
 			return;

@@ -45,7 +45,8 @@ class Step(NamedTuple):
             the instruction alone does not tell.
         pushes: it puts the value on the stack.
         pops: it takes the value from the stack.
-        reads: the registers whose value it depends on, likewise.
+        reads: the registers whose value it depends on, likewise. Not those that it puts on the stack, which
+            compilers do with any register to move the stack's end.
         stores: the register that tells where it writes to memory, "" if it does not, tells otherwise, or
             copies or fills a stretch of memory.
         is_padding: it does nothing.
@@ -140,9 +141,8 @@ class Decoder:
             read, written = instruction.regs_access()
         except self._capstone.CsError:  # of some rare instructions it does not know
             read, written = [], []
-        reads = frozenset(self._register(number) for number in read)
         if instruction.id == x86.X86_INS_PUSH:
-            return Step(size, flow, value=self._operand(operands[0]), pushes=True, reads=reads)
+            return Step(size, flow, value=self._operand(operands[0]), pushes=True)
         if instruction.id == x86.X86_INS_POP and operands[0].type == x86.X86_OP_REG:
             return Step(size, flow, writes=(self._register(operands[0].reg),), pops=True)
         writes = tuple({self._register(number) for number in written} - {"rflags", ""})
@@ -151,6 +151,7 @@ class Decoder:
             if operand.type == x86.X86_OP_MEM and operand.access & self._capstone.CS_AC_WRITE:
                 stores = self._register(operand.mem.base) if operand.mem.base else ""
         value = self._value(instruction, operands) if len(writes) == 1 else None
+        reads = frozenset(self._register(number) for number in read)
         if value == 0:  # a register is set to 0 by xor with itself, whatever it held
             reads = frozenset()
         return Step(size, flow, writes=writes, value=value, reads=reads, stores=stores)

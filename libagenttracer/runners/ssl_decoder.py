@@ -67,7 +67,7 @@ class SslDecoder:
         self._losses = LossTeller(identity, self._now_ns)
         self._sockets = SocketTable()
         self._joiner = Joiner()
-        self._seen: set[tuple[int, int]] = set()  # processes of which there is plaintext
+        self._seen: set[tuple[int, int]] = set()  # processes of which a probe was hit
         self._unseen: set[tuple[int, int]] = set()  # … of which was told that there is none
         self._last_ns = 0
         self.records = 0
@@ -223,6 +223,9 @@ class SslDecoder:
     def _first_data(self, connection: ConnectionState, tgid: int, start_ns: int, library: int) -> None:
         connection.library = library
         connection.endless = bool(library & LIBRARY_ENDLESS)
+        self._has_seen(tgid, start_ns)
+
+    def _has_seen(self, tgid: int, start_ns: int) -> None:
         if len(self._seen) >= MAX_CONNECTIONS:
             self._seen.clear()
         self._seen.add((tgid, start_ns))
@@ -231,6 +234,7 @@ class SslDecoder:
         """The connection of a record that is no data, and the fields that its event begins with."""
         connection = self._connection(record.tgid, record.ssl, record.generation_ns)
         process = self._table.get(record.tgid, record.start_ns)
+        self._has_seen(record.tgid, record.start_ns)
         self._last_ns = record.time_ns
         return connection, (
             self._identity.record_id(at),

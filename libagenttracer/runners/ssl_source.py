@@ -271,7 +271,7 @@ class SslSource:
         return [
             coverage_of(seen, self._hits(self._index_of(seen)))
             for seen in self._discovery.report()
-            if seen.results or seen.reason or seen.state == "searching"
+            if seen.results or (seen.reason and (seen.pids or self._given)) or seen.state == "searching"
         ]
 
     def _index_of(self, seen: SeenImage) -> int | None:

@@ -34,11 +34,12 @@ from .surveyor import Attach, Surveyor
 __all__ = ["Discovery"]
 
 _RESCAN_S = 1.0
-_YOUNG_LOOKS = 10  # a new process is looked at in each of so many rounds, and then in every tenth
-_OLD_EVERY = 10
-_OLD_EVERY_TOLD = 60  # where the kernel tells what is loaded
+# a new process is looked at in each of so many rounds, and then in every so manyth: without, and with, the
+# kernel telling what is loaded
+_YOUNG_LOOKS, _OLD_EVERY = (10, 3), (10, 60)
 _CHECK_PROBED_EVERY = 10
 _BUSY_POLL_S = 0.2
+_MAX_KNOWN = 16384  # as many as the kernel remembers
 _NOBODY = 0  # stands for the processes to come, as a pid
 logger = logging.getLogger("libagenttracer.discovery")
 
@@ -69,6 +70,7 @@ class Discovery:
         search_limit_s: for a long search.
         hold_limit_s: how long a process may be held.
 
+    Make it after the tracking has been started, so that the kernel knows who is wanted before it is asked.
     Call `start()`, then what is to be looked at first, then perhaps `settle()`; at the end `close()`.
     """
 
@@ -274,7 +276,7 @@ class Discovery:
                 # those of notices always: the kernel may have forgotten them
                 for image in waiting.images | {key_in_kernel(key) for key in waiting.keys - self._known}:
                     self._notices.know(image)
-                self._known |= waiting.keys
+                self._known = waiting.keys if len(self._known) > _MAX_KNOWN else self._known | waiting.keys
             if self._holder is not None and waiting.is_held:
                 self._holder.let_go(pid)
         if self._holder is None or not any(waiting.is_held for waiting in self._waiting.values()):
@@ -291,8 +293,8 @@ class Discovery:
     def _rescan(self) -> None:
         """Looks at wanted processes: new ones each time, old ones now and then."""
         self._round += 1
-        told = self._notices is not None and self._notices.watches_loaders
-        every = _OLD_EVERY_TOLD if told else _OLD_EVERY
+        told = self._notices is not None
+        young, every = _YOUNG_LOOKS[told], _OLD_EVERY[told]
         current = set(self._wanted()) - {os.getpid()}
         if self._launched is not None and _is_copy_of_us(self._launched):
             current.discard(self._launched)  # it still waits: what it maps is the tracer's
@@ -300,7 +302,7 @@ class Discovery:
         self._looked = {pid: images for pid, images in self._looked.items() if pid in current}
         self._refused = {pid: seen for pid, seen in self._refused.items() if pid in current}
         for pid, rounds in self._rounds.items():
-            if (rounds <= _YOUNG_LOOKS or rounds % every == 0) and not self._closing:
+            if (rounds <= young or rounds % every == 0) and not self._closing:
                 keys = self._look_at(pid)
                 if self._notices is not None and rounds == 1:
                     waiting = self._waiting.setdefault(pid, _Waiting(pid))

@@ -42,7 +42,7 @@ class Notice(NamedTuple):
 
     Attributes:
         pid, start_ns: which process; when it started, nanoseconds since the boot.
-        image: the image.
+        image: the image; inode 0 where the kernel cannot tell.
         is_exec: it has become this program; else it has loaded this library.
         held: it is stopped until it is let go.
     """
@@ -68,7 +68,9 @@ def configure(spec: ObjectSpec, *, hold: bool) -> ObjectSpec:
     """
     spec.globals["hold"] = int(hold)
     spec.globals["holder_uid"] = os.geteuid()
-    spec.programs["on_loaded"].autoload = has_btf_name("bpf_find_vma")
+    finds_files = has_btf_name("bpf_find_vma")  # Linux 5.17
+    spec.programs["on_loaded"].autoload = finds_files
+    spec.programs["on_loaded_unknown"].autoload = not finds_files
     for name in ("on_launched_fork", "on_launched_exit"):
         spec.programs[name].autoload = hold
     return spec
@@ -91,7 +93,6 @@ class Notices:
     def __init__(self, object_: Object, *, hold: bool = False) -> None:
         self._object = object_
         self._loaders: dict[tuple[int, int], Link] = {}
-        self.problems: list[str] = []
         self._ring = RingBuffer(object_.maps["notices"])
         try:
             if hold:
@@ -101,12 +102,8 @@ class Notices:
         except BaseException:
             self._ring.close()
             raise
-        self.watches_loaders = "on_loaded" in object_.programs
-        if not self.watches_loaders:
-            self.problems.append(
-                "libraries that a program loads later are found by looking once a second "
-                "(Linux 5.17 and later tell of them)"
-            )
+        self._finds_files = "on_loaded" in object_.programs
+        self.problems: list[str] = []
 
     @property
     def lost(self) -> int:
@@ -138,6 +135,8 @@ class Notices:
 
     def know(self, image: ImageKey) -> None:
         """There need be no notice of this image any more."""
+        if not image.inode:
+            return
         self._object.maps["known_images"][_KEY.pack(*image)] = b"\1"
 
     def forget(self, image: ImageKey) -> None:
@@ -148,11 +147,14 @@ class Notices:
     def watch_loader(self, image: ImageFile, probe: LoaderProbe) -> None:
         """Has a dynamic loader tell what it loads; for each once, whatever processes use it."""
         place = image.key.device, image.key.inode
-        if not self.watches_loaders or place in self._loaders:
+        if place in self._loaders:
             return
+        program, cookie = "on_loaded_unknown", 0
+        if self._finds_files:
+            program, cookie = "on_loaded", probe.cookie & (1 << 64) - 1
         try:
-            self._loaders[place] = self._object.programs["on_loaded"].attach_uprobe(
-                image.reach, offset=probe.offset, cookie=probe.cookie & (1 << 64) - 1
+            self._loaders[place] = self._object.programs[program].attach_uprobe(
+                image.reach, offset=probe.offset, cookie=cookie
             )
         except BindingError as error:
             self.problems.append(f"what {image.path} loads later is found by looking once a second ({error})")

@@ -30,7 +30,7 @@ MODES = {
     "namespace": "-- CLIENT in a mount namespace where its TLS library is another file, of the same path",
     "chroot": "-- CLIENT in a chroot with libraries of its own",
 }
-_LIMIT_S = 120
+_LIMIT_S, _SLOW_LIMIT_S = 120, 400
 _NAMESPACE = (
     'mount -t tmpfs tmpfs "$0" && cp "$1" "$0/image" && mount --bind "$0/image" "$1" && shift && exec "$@"'
 )
@@ -187,10 +187,11 @@ class _Work:
             stdin.shutdown(socket.SHUT_WR)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        limit_s = _SLOW_LIMIT_S if self.client.slow else _LIMIT_S
         try:
-            return process.wait(_LIMIT_S)
+            return process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            self.problem = f"not done after {_LIMIT_S} s"
+            self.problem = f"not done after {limit_s} s"
             # A tracer ends its command with it, and says what it knows.
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):

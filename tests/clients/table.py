@@ -124,9 +124,9 @@ def _body_file(run: Run, size: int = 3_000_000) -> str:
 # --- command-line programs ------------------------------------------------------------------------
 
 
-def _curl(http: str) -> Callable[[Run], list[str]]:
+def _curl(*options: str) -> Callable[[Run], list[str]]:
     def arguments(run: Run) -> list[str]:
-        common = ["--silent", "--show-error", http, "--cacert", str(run.ca)]
+        common = ["--silent", "--show-error", *options, "--cacert", str(run.ca)]
         get = [*common, f"{run.url}/bytes/1000", f"{run.url}/bytes/3000000"]
         post = [*common, "--data-binary", f"@{_body_file(run)}", f"{run.url}/digest"]
         header = ["--header", "Content-Type: application/json", "--data", QUESTION]
@@ -177,8 +177,12 @@ def _system(program: str, package: str) -> Callable[[], Path]:
 
 
 COMMANDS = [
-    Client("curl", "openssl", _system("curl", "curl"), _curl("--http1.1"), image=linked("libssl.so")),
-    Client("curl-http2", "openssl", _system("curl", "curl"), _curl("--http2"), image=linked("libssl.so")),
+    *(
+        Client(name, "openssl", _system("curl", "curl"), _curl(*options), image=linked("libssl.so"))
+        for name, *options in [
+            ("curl", "--http1.1"), ("curl-http2", "--http2"), ("curl-ipv6", "--http1.1", "--ipv6"),
+        ]
+    ),
     Client("wget", "gnutls", _system("wget", "wget"), _wget, image=linked("libgnutls.so")),
     Client("wget-post", "gnutls", _system("wget", "wget"), _wget_post, image=linked("libgnutls.so")),
     Client(

@@ -46,7 +46,8 @@ def test_json_in_a_pipe_text_on_a_terminal(server: LocalServer) -> None:
     done = run_tracer(["ssl", "--", *ask(server)])
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert {line["event_type"] for line in lines} == {"ssl_connection", "ssl_data", "ssl_close"}
-    first = lines[0]
+    assert lines[0]["event_type"] == "ssl_connection"
+    first = lines[1]
     assert set(first) == {"id", "timestamp", "timestamp_ns", "source", "event_type", "data"}
     assert first["data"]["comm"] == "curl"
     assert first["data"]["payload"].startswith("GET /bytes/20 HTTP/1.1\r\n")

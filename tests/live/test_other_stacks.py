@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections import defaultdict
@@ -12,7 +13,7 @@ import pytest
 from libagenttracer import Event, Loss, SslConnection, SslData, SslHandshake
 
 from ..workloads.go_toolchain import compile_go
-from ..workloads.server import LocalServer
+from ..workloads.server import LocalServer, certificate
 from .tracing import Stream, read, run_tracer, streams, tracer
 
 WORKLOADS = Path(__file__).resolve().parents[1] / "workloads"
@@ -89,6 +90,40 @@ def test_gnutls_cli(server: LocalServer, tmp_path: Path) -> None:
     arguments = [f"--x509cafile={server.ca_path}", "--port", str(server.port), "localhost"]
     events = traced(tmp_path / "trace.jsonl", "gnutls-cli", *arguments, given=POST + GET)
     check(events, server)
+
+
+def test_gnutls_early_data(tmp_path: Path) -> None:
+    """What is sent with a resumed session's handshake."""
+    certificate_, key = certificate(tmp_path)
+    early = tmp_path / "early"
+    early.write_bytes(b"early data " * 5)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    files = [f"--x509certfile={certificate_}", f"--x509keyfile={key}"]
+    command = ["gnutls-serv", "--echo", "--earlydata", "--maxearlydata=1000", *files, "--port", port]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+    try:
+        wait_for_port(int(port))
+        arguments = ["--insecure", "--port", port, "--resume", f"--earlydata={early}", "localhost"]
+        events = traced(tmp_path / "trace.jsonl", "gnutls-cli", *arguments, given=b"the rest\n")
+    finally:
+        server.terminate()
+        server.wait()
+    ((_, found),) = two_ways(events).items()
+    assert found["write"].content == early.read_bytes() + b"the rest\n"
+
+
+def wait_for_port(port: int) -> None:
+    end_s = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        else:
+            return
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ SET(3) SET(4) SET(5) SET(6)
 /* tables of functions and numbers as every program has them */
 const struct { function *functions[4]; size_t number; } others = { { complain, init_1, init_128_1, init_256_1 }, 32 };
 const struct { function *functions[3]; size_t numbers[2]; } more = { { complain, init_1, init_1 }, { 32, 7 } };
-#ifndef LIMIT
+#if !defined(LIMIT) && !defined(NO_CHACHA)
 const struct algorithm decoy = { complain, init_1, init_128_1, 32, 2 };
 #endif
 #ifndef NO_RUSTLS

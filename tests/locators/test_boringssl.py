@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from libagenttracer.errors import LibraryError
-from libagenttracer.locators import boringssl, openssl
+from libagenttracer.locators import boringssl, locate_all, openssl
 from libagenttracer.locators.base import Found, NotReachable
 from libagenttracer.locators.elf import Image
 
@@ -122,7 +123,16 @@ def test_another_machine_is_reported(tmp_path: Path) -> None:
     assert "aarch64" in answer.reason
 
 
+def test_all_locators_together(tmp_path: Path) -> None:
+    image = wiped(build(tmp_path, BORINGSSL))
+    assert locate_all(image) == [boringssl.locate(image)]
+
+
 def test_without_capstone_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "capstone", None)
+    monkeypatch.setitem(sys.modules, "capstone", None)
+    image = wiped(build(tmp_path, BORINGSSL))
     with pytest.raises(LibraryError, match="pip install capstone"):
-        boringssl.locate(wiped(build(tmp_path, BORINGSSL)))
+        boringssl.locate(image)
+    (answer,) = locate_all(image)
+    assert isinstance(answer, NotReachable)
+    assert (answer.stack, answer.advice) == ("boringssl", "install capstone: pip install capstone")

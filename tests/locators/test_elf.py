@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
 from libagenttracer.errors import LibraryError
@@ -150,7 +151,7 @@ def test_the_end_of_a_name_can_be_a_name(tmp_path: Path) -> None:
 def test_functions_are_where_the_unwinding_table_has_them(system: Image) -> None:
     with Path(system.path).open("rb") as file:
         elf = ELFFile(file)
-        entries = [item for item in elf.get_dwarf_info().EH_CFI_entries() if type(item).__name__ == "FDE"]
+        entries = [item for item in elf.get_dwarf_info().EH_CFI_entries() if isinstance(item, FDE)]
         ranges = {
             item.header["initial_location"]: item.header["initial_location"] + item.header["address_range"]
             for item in entries
@@ -253,9 +254,8 @@ def test_damage_leads_to_one_error_at_most(system: Image) -> None:
                 image = Image(broken, path="x", machine=MACHINE)
                 image.symbols(["SSL_read", "SSL_write"])
                 image.code()
-                assert all(
-                    image.function_at(start + 1) is not False for start in image.function_starts()[:50]
-                )
+                ranges = [image.function_at(start) for start in image.function_starts()[:50]]
+                assert all(item[0] < item[1] for item in ranges if item)
                 assert sum(1 for _ in image.relative_relocations()) < 1 << 23
                 image.strings("SSL_read")
         except LibraryError:

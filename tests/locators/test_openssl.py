@@ -178,7 +178,7 @@ def test_a_32_bit_library(small: bytes) -> None:
 
 def test_a_truncated_library(system_libssl: Path, small: bytes) -> None:
     texts = []
-    for whole, step in ((small, 97), (system_libssl.read_bytes(), 20011)):
+    for whole, step in ((small, 97), (system_libssl.read_bytes(), 60029)):
         for length in range(4, len(whole) - 1, step):
             try:
                 with time_limit(10):
@@ -228,7 +228,9 @@ def test_damaged_headers_raise_one_error_and_end(
         except LibraryError:
             refused += 1
         else:
-            assert {point.function for point in points} >= {"SSL_read", "SSL_write"}
+            roles = {point.function for point in points}
+            assert roles & {"SSL_read", "SSL_read_ex"}
+            assert roles & {"SSL_write", "SSL_write_ex"}
     assert rounds // 20 < refused < rounds
 
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from socket import AF_INET, inet_pton
 from types import MappingProxyType
 from typing import Any
 
 from libagenttracer.events import Event, Loss, SslData
 from libagenttracer.runners.identity import TracerIdentity
 from libagenttracer.runners.interface import ConnectionTotals, LibraryTable, LossCount
-from libagenttracer.runners.record_kinds import Call, FileFlag, LossCause, RecordKind, SslFlag, SslFunction
+from libagenttracer.runners.record_kinds import (
+    Binding,
+    Call,
+    FileFlag,
+    LossCause,
+    RecordKind,
+    SslFlag,
+    SslFunction,
+)
 from libagenttracer.runners.records import (
     exec_args_record,
     exit_record,
@@ -22,10 +31,13 @@ from libagenttracer.runners.records import (
     process_record,
     shell_line_record,
     signal_record,
+    socket_over_record,
     ssl_close_record,
     ssl_data_record,
     ssl_handshake_record,
     ssl_sendfile_record,
+    ssl_socket_record,
+    tls_socket_record,
 )
 from libagenttracer.runners.ssl_decoder import SslDecoder
 
@@ -49,11 +61,15 @@ __all__ = [
     "sendfile",
     "shell_line",
     "signal",
+    "socket_over",
+    "ssl_socket",
+    "tls_socket",
     "totals",
 ]
 
 RING_BYTES = 1 << 20
 TGID, START_NS, SSL, GENERATION_NS = 100, 5_000, 0x7F00DEADBEEF, 77
+SOCKET, SOCKET_NS = 0xFFFF888800001000, 500
 
 
 def header(kind: RecordKind, **changes: int) -> dict[str, int]:
@@ -61,7 +77,7 @@ def header(kind: RecordKind, **changes: int) -> dict[str, int]:
     return {"kind": kind, **fields, **{name: changes[name] for name in changes if name in fields}}
 
 
-def common(kind: RecordKind, function: SslFunction, **changes: int) -> dict[str, Any]:
+def common(kind: RecordKind, function: SslFunction, /, **changes: int) -> dict[str, Any]:
     fields = {
         "ssl": SSL, "generation_ns": GENERATION_NS, "latency_ns": 2500, "function": function, "flags": 0,
         "library": 0,
@@ -342,6 +358,59 @@ def close(read: tuple[int, int] = (0, 0), written: tuple[int, int] = (0, 0), **c
             "written_bytes": written[1],
             "read_records": read[0],
             "written_records": written[0],
+        }
+    )
+    return raw
+
+
+def tls_socket(
+    payload: bytes = b"",
+    *,
+    local: tuple[str, int] = ("10.0.0.1", 40000),
+    remote: tuple[str, int] = ("10.0.0.2", 443),
+    family: int = AF_INET,
+    **changes: int,
+) -> bytes:
+    """A socket that may carry TLS; the payload is its ClientHello."""
+    fields = {"socket": SOCKET, "socket_ns": SOCKET_NS, "fd": 5, "protocol": 6}
+    fields.update({name: changes[name] for name in changes if name in fields})
+    raw: bytes = tls_socket_record.build(
+        {
+            "header": header(RecordKind.TLS_SOCKET, **changes),
+            **fields,
+            "family": family,
+            "local_port": local[1],
+            "remote_port": remote[1],
+            "local_address": inet_pton(family, local[0]).ljust(16, b"\0"),
+            "remote_address": inet_pton(family, remote[0]).ljust(16, b"\0"),
+            "data_bytes": len(payload),
+            "payload": payload,
+        }
+    )
+    return raw + b"\xaa" * 16
+
+
+def ssl_socket(binding: int = Binding.inside_call, **changes: int) -> bytes:
+    """A connection goes through a socket."""
+    function = SslFunction.SSL_write
+    raw: bytes = ssl_socket_record.build(
+        {
+            "common": common(RecordKind.SSL_SOCKET, function, **changes),
+            "socket": changes.get("socket", SOCKET),
+            "socket_ns": changes.get("socket_ns", SOCKET_NS),
+            "binding": binding,
+        }
+    )
+    return raw
+
+
+def socket_over(**changes: int) -> bytes:
+    """A socket is closed."""
+    raw: bytes = socket_over_record.build(
+        {
+            "header": header(RecordKind.SOCKET_OVER, **changes),
+            "socket": changes.get("socket", SOCKET),
+            "socket_ns": changes.get("socket_ns", SOCKET_NS),
         }
     )
     return raw

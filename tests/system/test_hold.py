@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from libagenttracer.system import notices
 from libagenttracer.system.hold_watchdog import is_stopped
 
 from ..support import ROOT
@@ -34,6 +35,14 @@ def begun_ns(loaded: Path) -> list[int]:
     return [int(line) for line in loaded.read_text().split()]
 
 
+@pytest.fixture(params=[True, False], ids=["any kernel", "before 5.17"])
+def finds_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with the program for kernels that cannot tell which file is mapped."""
+    if not request.param:
+        monkeypatch.setattr(notices, "has_btf_name", lambda name: False)
+
+
+@pytest.mark.usefixtures("finds_files")
 @pytest.mark.parametrize("static", [True, False], ids=["exec of a static program", "library at start"])
 def test_no_instruction_before_the_probes(tmp_path: Path, loaded: Path, static: bool) -> None:
     program = tls_program(tmp_path, "program", static=static)
@@ -55,6 +64,7 @@ def test_the_command_itself(tmp_path: Path, loaded: Path) -> None:
         assert run.attached.times_ns[str(program)] < begun_ns(loaded)[0]
 
 
+@pytest.mark.usefixtures("finds_files")
 def test_no_constructor_of_a_library_loaded_later_before_the_probes(tmp_path: Path, loaded: Path) -> None:
     library = tls_library(tmp_path)
     code = f"import ctypes; ctypes.CDLL({str(library)!r})"
@@ -137,13 +147,14 @@ _SCRIPTS = {
     "timeout": "timeout 20 {0}; echo $?",
     "xargs": "echo 1 2 | xargs -n 1 -P 2 {0}; echo $?",
     "setsid": "setsid -w {0}; echo $?",
-    "job control": "bash -i -c '{0}; echo $?; {0}; echo $?' 2> /dev/null",
+    "job control": "bash -m -c '{0}; echo $?; {0} & wait $!; echo $?'",
+    "a shell in a terminal": "script -qec 'bash -i -c \"{0}; echo $?; {0}; echo $?\"' /dev/null < /dev/null",
     "script": "script -qec '{0}; {0}' /dev/null < /dev/null; echo $?",
     "strace": "strace -qq -o /dev/null {0}; echo $?",
     "su": "su -s /bin/sh -c {0} nobody; echo $?",
 }
 # their children run on, which can be over before anybody has looked
-_NOT_HELD = {"job control", "script", "strace", "su"}
+_NOT_HELD = {"job control", "a shell in a terminal", "script", "strace", "su"}
 
 
 @pytest.mark.parametrize("parent", _SCRIPTS)

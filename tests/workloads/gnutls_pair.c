@@ -25,6 +25,10 @@ struct datum {
 	unsigned int size;
 };
 
+struct range {
+	size_t low, high;
+};
+
 int gnutls_init(session *, unsigned int flags);
 void gnutls_deinit(session);
 int gnutls_priority_set_direct(session, const char *, const char **);
@@ -37,6 +41,7 @@ int gnutls_bye(session, int how);
 int gnutls_error_is_fatal(int);
 ssize_t gnutls_record_send(session, const void *, size_t);
 ssize_t gnutls_record_send2(session, const void *, size_t, size_t pad, unsigned int flags);
+ssize_t gnutls_record_send_range(session, const void *, size_t, const struct range *);
 void gnutls_record_cork(session);
 int gnutls_record_uncork(session, unsigned int flags);
 ssize_t gnutls_record_recv(session, void *, size_t);
@@ -149,6 +154,7 @@ int main(int count, char **arguments)
 
 	gnutls_record_send(tls, text, 1000);
 	gnutls_record_send2(tls, text, 500, 0, 0);
+	check(gnutls_record_send_range(tls, text, 700, &(struct range){ 700, 700 }) == 700, "a send of a range");
 	gnutls_record_cork(tls);
 	for (int i = 0; i < 5; i++)
 		gnutls_record_send(tls, text, 100 + i);
