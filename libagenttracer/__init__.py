@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         to_json,
     )
     from .outputs import FileLogger, Har, JsonLines, OutputAnalyzer, ProcessTree, RotatingJsonLines, Text
+    from .runners.doctor import DoctorReport, doctor
     from .runners.process import ProcessRunner, trace_process
     from .runners.replay import replay
     from .runners.runner import Stats
@@ -98,6 +99,7 @@ __all__ = [
     "Chain",
     "ChunkMerger",
     "DnsQuery",
+    "DoctorReport",
     "Event",
     "FileChmod",
     "FileChown",
@@ -172,6 +174,7 @@ __all__ = [
     "__version__",
     "decoders",
     "derived_id",
+    "doctor",
     "event_type",
     "from_json",
     "record_class",
@@ -269,6 +272,10 @@ _HOMES = {
         "ProcessTree",
         "RotatingJsonLines",
         "Text",
+    ),
+    "runners.doctor": (
+        "DoctorReport",
+        "doctor",
     ),
     "runners.process": (
         "ProcessRunner",

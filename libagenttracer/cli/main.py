@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..errors import AgentTracerError, BindingError, CommandError, OutputClosed
+from .doctor import doctor_command
 from .process import process_command
 from .replay import replay_command
 from .schema import schema_command
@@ -31,6 +32,7 @@ def cli() -> None:
 
 cli.add_command(ssl_command)
 cli.add_command(process_command)
+cli.add_command(doctor_command)
 cli.add_command(replay_command)
 cli.add_command(schema_command)
 

@@ -25,15 +25,18 @@ __all__ = ["DoctorReport", "Machine", "Subject", "doctor"]
 
 _RING_BYTES = 8 << 20
 _MAX_ENDPOINTS = 20
+_OWN_KIND = "trace it on a machine of its kind, or use a 64-bit build for this one"
+_DAMAGED = "the file is damaged or was copied in part: install it again"
 _ADVICE = {  # what can be done about the reasons that discovery gives, by their beginning
     "what it maps cannot be seen": "run it as root (sudo), or grant CAP_SYS_PTRACE",
     "permission denied": "run it as root (sudo)",
     "operation not permitted": "run it as root (sudo)",
     "deleted,": "run it as root (sudo): the file is reached through /proc/PID/map_files",
     "another file has taken its place": "run it as root (sudo), or start the program again",
-    "made for": "only 64-bit programs of this machine's own kind can be traced; trace it on a machine of its "
-    "kind, or use a build for this one",
-    "cannot be read as an ELF file": "the file is damaged or cut short: install it again",
+    "made for": _OWN_KIND,
+    "only 64-bit": _OWN_KIND,
+    "cut short": _DAMAGED,
+    "cannot be read as an ELF file": _DAMAGED,
     NOT_ELF: "give an executable, a library or a script",
     "is a directory": "give a file",
     "no such file": "check the path",
@@ -47,7 +50,6 @@ class Machine:
     """This machine, and the rights of this process.
 
     Attributes:
-        version: of libagenttracer.
         kernel: its release.
         architecture: "x86_64", "aarch64".
         libbpf: version of the one in use.
@@ -55,7 +57,6 @@ class Machine:
         capabilities, features, surroundings: what was checked.
     """
 
-    version: str
     kernel: str
     architecture: str
     libbpf: str
@@ -173,11 +174,8 @@ def doctor(
 
 
 def _machine(subjects: list[Subject], progress: Progress) -> Machine:
-    from .. import __version__
-
     system = os.uname()
     machine = Machine(
-        __version__,
         system.release,
         system.machine,
         ".".join(map(str, libbpf_version())),
@@ -340,10 +338,11 @@ def _judge(subject: Subject) -> None:
         subject.advice += [advice for library in failed if (advice := _advice(library.problem))]
     else:
         now = " (now)" if subject.kind == "process" else ""
-        subject.verdict = f"no TLS in it{now}: {subject.looked_at} files were looked at"
+        number = f"{subject.looked_at} files were" if subject.looked_at != 1 else "one file was"
+        subject.verdict = f"no TLS in it{now}: {number} looked at"
         if subject.unseen:
             subject.verdict = "its TLS was not seen: none of what it maps is a TLS library that is known"
-    subject.advice = list(dict.fromkeys(subject.advice))
+    subject.advice = list(dict.fromkeys(subject.advice + [stack.advice for stack in beyond if stack.advice]))
 
 
 def _names(texts: Iterable[str]) -> str:

@@ -148,7 +148,7 @@ class SslRunner(Runner):
                 for name, stats in self._source.program_stats().items()
                 if stats.recursion_misses
             },
-            notes=self._source.discovery_notes(),
+            notes=[*(f"warning: {text}" for text in self._decoder.unseen), *self._source.discovery_notes()],
         )
 
 

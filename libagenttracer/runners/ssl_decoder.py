@@ -40,6 +40,7 @@ __all__ = ["SslDecoder"]
 
 MAX_CONNECTIONS = 65536
 UNSEEN_AFTER_NS = 5_000_000_000
+MAX_UNSEEN = 20
 _HEADER_BYTES = 8  # the ring's own, in front of each record
 _FUNCTIONS = {int(function): function.name for function in SslFunction}
 _AEAD_FIRST = min(AEAD_FUNCTIONS)
@@ -56,6 +57,10 @@ class SslDecoder:
         identity: for ids and times.
         libraries: by the index in the records; may grow.
         ring_bytes: to tell a record's position.
+
+    Attributes:
+        records, payload_bytes: decoded so far.
+        unseen: processes of which nothing is seen although they talk, in words; the first ones.
     """
 
     def __init__(self, identity: TracerIdentity, libraries: LibraryTable, ring_bytes: int) -> None:
@@ -68,10 +73,11 @@ class SslDecoder:
         self._sockets = SocketTable()
         self._joiner = Joiner()
         self._seen: set[tuple[int, int]] = set()  # processes of which a probe was hit
-        self._unseen: set[tuple[int, int]] = set()  # … of which was told that there is none
+        self._told_unseen: set[tuple[int, int, bool]] = set()
         self._last_ns = 0
         self.records = 0
         self.payload_bytes = 0
+        self.unseen: list[str] = []
         self._handlers: dict[int, Callable[[memoryview, int, int, int, list[Event]], None]] = {
             RecordKind.PROCESS: self._on_process,
             RecordKind.SSL_DATA: self._on_data,
@@ -118,7 +124,7 @@ class SslDecoder:
         events += self._joiner.settle(self._now_ns(), final=final)
         before_ns = self._last_ns + 1 if final else self._last_ns - UNSEEN_AFTER_NS
         for item in self._sockets.unasked(before_ns):
-            if (item.tgid, item.start_ns) not in self._seen:
+            if item.protocol == "quic" or (item.tgid, item.start_ns) not in self._seen:
                 events += self._tell_unseen(item)
         return events
 
@@ -135,12 +141,17 @@ class SslDecoder:
             events.append(loss)
 
     def _tell_unseen(self, item: Socket) -> list[Event]:
-        """Once for each process and protocol."""
-        key = item.tgid, item.start_ns
-        if key in self._unseen:
+        """Once for each process; QUIC, which is never seen, besides."""
+        key = item.tgid, item.start_ns, item.protocol == "quic"
+        if key in self._told_unseen:
             return []
-        self._unseen.add(key)
-        process = self._table.get(*key)
+        if len(self._told_unseen) >= MAX_CONNECTIONS:
+            self._told_unseen.clear()
+        self._told_unseen.add(key)
+        process = self._table.get(item.tgid, item.start_ns)
+        where = item.server_name or item.remote_address
+        if len(self.unseen) < MAX_UNSEEN:
+            self.unseen.append(f"{process.comm}[{item.tgid}] talks {item.protocol} to {where}, not seen")
         common = (item.tgid, item.tid, process.ppid, process.uid, process.comm, process.exe)
         timestamp_ns = item.seen_ns + self._identity.epoch_offset_ns
         event_id = self._identity.next_id()

@@ -115,8 +115,6 @@ def examine_file(path: str, progress: Progress = lambda text: None) -> Examined:
     if interpreter is not None:
         examined.notes.append(f"a script, which {interpreter} runs: that is what was looked at")
         places = [interpreter]
-    elif places[0] != path:
-        examined.notes.append(f"the command {path} is {places[0]}")
     files, missing = needed_files(places[0])
     if missing:
         examined.notes.append(

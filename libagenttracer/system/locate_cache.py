@@ -25,7 +25,7 @@ from .images import ImageFile
 
 __all__ = ["FORMAT", "LocateCache", "Result", "content_digest", "decode_results", "encode_results"]
 
-FORMAT = 1  # of the files, and of what locators find: count up when a locator finds more than before
+FORMAT = 2  # of the files, and of what locators find: count up when a locator finds more than before
 MAX_ENTRIES = 512
 MAX_ENTRY_BYTES = 1 << 20
 _DIGEST_BYTES = 1 << 22

@@ -23,8 +23,8 @@ from .truth import Authority, make_authority
 
 RUNS = CACHE / "runs"
 _COLUMNS = "{:<20} {:<14} {:<20} {:<9} {:>5} {:>10} {:>10} {:>9} {:>5}  {}"
-# A line of what the tracer says at its end, of a library with calls: "  PATH (STACK VERSION): SSL_read 12".
-_USED = re.compile(r"^  /.* \((.*)\): (?!no calls)", re.MULTILINE)
+# A line of what the tracer says of a library at its end: "  PATH (STACK VERSION; STACK VERSION): …".
+_LIBRARY = re.compile(r"^  (/.*) \((.*)\): ", re.MULTILINE)
 
 
 @dataclass
@@ -76,8 +76,12 @@ class Table:
         except Exception as error:  # the others are run all the same
             return Row(client, mode, "", Verdict([f"{type(error).__name__}: {error}"]), 0.0, [], "FAILED")
         version = self._versions[client.name]
-        stacks = _USED.findall(traced.errors) if mode != "untraced" else []
-        # The calls that it counts are those of all processes that map a library.
+        stacks = [
+            stack
+            for path, found in _LIBRARY.findall(traced.errors if mode != "untraced" else "")
+            if path in verdict.libraries
+            for stack in found.split("; ")
+        ]
         own = [stack for stack in stacks if stack.split()[0] == client.stack]
         if stacks and not own:
             verdict.problems.append(f"it is {client.stack}, not {', '.join(stacks)}")

@@ -31,6 +31,8 @@ MODES = {
     "chroot": "-- CLIENT in a chroot with libraries of its own",
 }
 _LIMIT_S, _SLOW_LIMIT_S = 120, 400
+_PATIENCE_S = 8.0  # some clients give up a handshake after 10
+_ATTEMPTS = 3
 _NAMESPACE = (
     'mount -t tmpfs tmpfs "$0" && cp "$1" "$0/image" && mount --bind "$0/image" "$1" && shift && exec "$@"'
 )
@@ -57,6 +59,7 @@ class Outcome:
     recording: Path | None
     seconds: float
     problem: str = ""
+    late: bool = False  # it gave up while the tracer started, on a busy machine
 
 
 def environment(client: Client, run: Run) -> dict[str, str]:
@@ -76,6 +79,14 @@ def run_client(client: Client, authority: Authority, folder: Path, mode: str) ->
     Args:
         folder: for what the run leaves; what is in it goes.
     """
+    for _ in range(_ATTEMPTS):
+        outcome = _attempt(client, authority, folder, mode)
+        if not outcome.late:
+            break
+    return outcome
+
+
+def _attempt(client: Client, authority: Authority, folder: Path, mode: str) -> Outcome:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "home").mkdir(parents=True)
     program = client.program()
@@ -109,6 +120,7 @@ class _Work:
         self.client, self.run, self.folder, self.truth, self.env = client, run, folder, truth, env
         self.recording = folder / "trace.jsonl"
         self.problem = ""
+        self.waited_s = 0.0  # how long the client waited for the tracer
 
     def untraced(self, command: Sequence[str]) -> int:
         with self._started(command) as process:
@@ -123,8 +135,10 @@ class _Work:
                 self.problem = "the client did not connect"
                 process.kill()
                 return process.wait()
+            began_s = time.monotonic()
             with self._tracer("-p", str(process.pid)):
                 self.truth.open_gate()
+                self.waited_s = time.monotonic() - began_s
                 return self._wait(process)
 
     def by_comm(self, command: Sequence[str]) -> int:

@@ -1,7 +1,7 @@
 // Command edges makes TLS connections to itself in unusual ways.
 //
 // It prints READY and its pid, waits for a line, and prints a line for each connection: what is special about it,
-// the client's port (0 if it has no socket), and how many bytes it exchanged. The client writes 'x' and then these
+// the client's port (0 if it has no socket), and how many bytes it exchanged. The first one is there before. The client writes 'x' and then these
 // bytes, a pattern that begins with the number of the connection; the server sends them back.
 package main
 
@@ -94,30 +94,41 @@ func receive(conn *tls.Conn, missing int, all *[]byte) {
 	}
 }
 
-func exchange(conn *tls.Conn, size, number int) {
-	sent := make([]byte, size)
-	for i := range sent {
-		sent[i] = byte(number + i)
-	}
-	go func() {
-		conn.Write([]byte("x")) // the handshake is done here
-		conn.Write(sent)
-	}()
+// expect receives in a goroutine of its own; what it gives waits for the end of that.
+func expect(conn *tls.Conn, size, number int) func() {
 	var got []byte
 	done := make(chan bool)
 	go func() {
 		receive(conn, size, &got)
 		done <- true
 	}()
-	<-done
-	if !bytes.Equal(sent, got) {
-		panic("something else came back")
+	return func() {
+		<-done
+		if !bytes.Equal(pattern(size, number), got) {
+			panic("something else came back")
+		}
 	}
 }
 
+func pattern(size, number int) []byte {
+	made := make([]byte, size)
+	for i := range made {
+		made[i] = byte(number + i)
+	}
+	return made
+}
+
+func send(conn *tls.Conn, size, number int) {
+	conn.Write([]byte("x")) // the handshake is done here
+	conn.Write(pattern(size, number))
+}
+
+func exchange(conn *tls.Conn, size, number int) {
+	go send(conn, size, number)
+	expect(conn, size, number)()
+}
+
 func main() {
-	fmt.Println("READY", os.Getpid())
-	bufio.NewReader(os.Stdin).ReadString('\n')
 	server := &tls.Config{Certificates: []tls.Certificate{certificate()}}
 	client := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,13 +149,25 @@ func main() {
 
 	raw := dial()
 	conn := tls.Client(raw, client)
-	exchange(conn, 30000, 1)
+	check(conn.Handshake())
+	wait := expect(conn, 1000, 1) // a Read that has begun
+	time.Sleep(100 * time.Millisecond)
+	fmt.Println("READY", os.Getpid())
+	bufio.NewReader(os.Stdin).ReadString('\n')
+	send(conn, 1000, 1)
+	wait()
+	fmt.Println("waiting", port(raw), 1000)
+	conn.Close()
+
+	raw = dial()
+	conn = tls.Client(raw, client)
+	exchange(conn, 30000, 2)
 	fmt.Println("plain", port(raw), 30000)
 	conn.Close()
 
 	raw = dial()
 	conn = tls.Client(&wrapped{Conn: raw}, client)
-	exchange(conn, 30000, 2)
+	exchange(conn, 30000, 3)
 	fmt.Println("wrapped", port(raw), 30000)
 	conn.Close()
 
@@ -152,14 +175,14 @@ func main() {
 	outer := tls.Client(raw, client)
 	outer.Write([]byte("T"))
 	conn = tls.Client(outer, client)
-	exchange(conn, 30000, 3)
+	exchange(conn, 30000, 4)
 	fmt.Println("inner", port(raw), 30000)
 	conn.Close()
 
 	near, far := net.Pipe()
 	go echo(far, server)
 	conn = tls.Client(near, client)
-	exchange(conn, 5000, 4)
+	exchange(conn, 5000, 5)
 	fmt.Println("pipe", 0, 5000)
 
 	// never closed as TLS, so that only the collector knows that it is over: addresses are used again
@@ -168,7 +191,7 @@ func main() {
 	for i := 0; i < 300; i++ {
 		raw := dial()
 		conn := tls.Client(raw, client)
-		exchange(conn, 300+i, 5+i)
+		exchange(conn, 300+i, 6+i)
 		if name := fmt.Sprintf("%p", conn); used[name] {
 			again++
 		} else {
