@@ -78,8 +78,10 @@ static __always_inline int kind_of(struct cipher_call *call)
 			return -1;
 		return INNER_TYPE;
 	}
-	if (call->aad_bytes != 13 || bpf_probe_read_user(aad, 13, (const void *)call->aad) ||
-	    aad[8] != APPLICATION_DATA || aad[9] != 3 || ((__u32)aad[11] << 8 | aad[12]) != call->text_bytes)
+	/* no connection lives for 2^48 records, but a packet of QUIC has a bit set in its first byte */
+	if (call->aad_bytes != 13 || bpf_probe_read_user(aad, 13, (const void *)call->aad) || aad[0] || aad[1] ||
+	    aad[8] != APPLICATION_DATA || aad[9] != 3 || aad[10] != 3 ||
+	    ((__u32)aad[11] << 8 | aad[12]) != call->text_bytes)
 		return -1;
 	return 0;
 }
@@ -200,7 +202,10 @@ int aead_seal(struct pt_regs *ctx)
 	return seal(ctx, FN_AEAD_SEAL, &call, false);
 }
 
-/* (ctx, out, out_tag, *out_tag_len, max_out_tag_len, nonce, nonce_len, in, in_len, extra_in, extra_in_len, ad, ad_len) */
+/*
+ * (ctx, out, out_tag, *out_tag_len, max_out_tag_len, nonce, nonce_len, in, in_len, extra_in, extra_in_len, ad,
+ * ad_len); extra_in comes behind in, and would be the type alone
+ */
 SEC("uprobe")
 int aead_seal_scatter(struct pt_regs *ctx)
 {

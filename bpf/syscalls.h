@@ -36,6 +36,7 @@ struct call_arguments {
 #define NR_WRITEV 20
 #define NR_SENDTO 44
 #define NR_SENDMSG 46
+#define NR_SENDMMSG 307
 #define CALL_NUMBER(regs) ((__s64)BPF_PROBE_READ_REGS(regs, orig_ax))
 #define BPF_PROBE_READ_REGS(regs, field)                                                               \
 	({                                                                                             \
@@ -126,6 +127,7 @@ struct pt_regs___kernel {
 #define NR_WRITEV 66
 #define NR_SENDTO 206
 #define NR_SENDMSG 211
+#define NR_SENDMMSG 269
 #define KERNEL_REGS_BYTES bpf_core_type_size(struct pt_regs___kernel)
 #define CALL_NUMBER(regs) ((__s64)BPF_CORE_READ((struct pt_regs___kernel *)(regs), syscallno))
 

@@ -60,7 +60,7 @@ __noinline int look_at_sent(__u64 socket)
 		known->flags |= SOCKET_HELLO;
 		announce_process();
 		announce_socket(socket, buffer, bytes < HELLO_BYTES ? bytes : HELLO_BYTES);
-	} else if (swap16(BPF_CORE_READ(sk, __sk_common.skc_dport)) == HTTPS_PORT) {
+	} else if (port_of_call(sk) == HTTPS_PORT) {
 		announce_process();
 		announce_socket(socket, 0, 0);
 	}
@@ -87,7 +87,7 @@ static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 	bool stream = BPF_CORE_READ(sk, sk_type) == SOCK_STREAM;
 
 	/* a datagram to port 443 is QUIC: to be named, no more */
-	if (!stream && swap16(BPF_CORE_READ(sk, __sk_common.skc_dport)) != HTTPS_PORT)
+	if (!stream && (!sent || port_of_call(sk) != HTTPS_PORT))
 		return;
 	struct tls_socket *known = get_tls_socket(socket, start_ns);
 

@@ -38,6 +38,51 @@ static __always_inline struct tls_socket *get_tls_socket(__u64 sk, __u64 start_n
 	return bpf_map_lookup_elem(&tls_sockets, &sk);
 }
 
+struct peer { /* struct sockaddr_in, struct sockaddr_in6 */
+	__u16 family;
+	__u16 port;
+	__u8 address[4];
+	__u8 address6[16];
+};
+
+/* Where the current call sends a datagram to, if its socket is not connected; family 0: it does not say. */
+static __always_inline void peer_of_call(struct peer *peer)
+{
+	__u64 regs = current_regs(), name;
+	struct call_arguments args;
+	struct message message = {};
+
+	read_arguments(regs, &args);
+	switch (CALL_NUMBER(regs)) {
+	case NR_SENDTO:
+		name = args.a[4];
+		break;
+	case NR_SENDMSG:
+	case NR_SENDMMSG: /* the first of them */
+		bpf_probe_read_user(&message, sizeof(message), (void *)args.a[1]);
+		name = message.name;
+		break;
+	default:
+		return;
+	}
+	/* the shorter one may lie at the end of a page */
+	if (name && bpf_probe_read_user(peer, sizeof(*peer), (void *)name))
+		bpf_probe_read_user(peer, 8, (void *)name);
+}
+
+/* The port that the current call sends to. */
+static __always_inline __u16 port_of_call(struct sock *sk)
+{
+	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+	struct peer peer = {};
+
+	if (!port && BPF_CORE_READ(sk, sk_type) == SOCK_DGRAM) {
+		peer_of_call(&peer);
+		port = peer.port;
+	}
+	return swap16(port);
+}
+
 /* `payload`: where the process has the bytes that it sent first, 0 if they do not matter. */
 static __always_inline void fill_tls_socket(struct tls_socket_record *record, __u64 socket,
 					    struct tls_socket *known, __u64 payload, __u32 bytes)
@@ -63,6 +108,16 @@ static __always_inline void fill_tls_socket(struct tls_socket_record *record, __
 	} else {
 		bpf_core_read(record->local_address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 		bpf_core_read(record->remote_address, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+	if (!record->remote_port) {
+		struct peer peer = {};
+
+		peer_of_call(&peer);
+		record->remote_port = swap16(peer.port);
+		if (peer.family == AF_INET6)
+			__builtin_memcpy(record->remote_address, peer.address6, 16);
+		else if (peer.family == AF_INET)
+			__builtin_memcpy(record->remote_address, peer.address, 4);
 	}
 	record->data_bytes = 0;
 	if (payload) {

@@ -9,7 +9,7 @@ from .. import __version__
 from ..outputs.process_text import one_line
 from ..runners.doctor import DoctorReport, Machine, Subject
 from ..runners.interface import LibraryCoverage, StackCoverage
-from ..system.doctor import Check
+from ..system.doctor import FOR_FILES, Check
 
 __all__ = ["report_text"]
 
@@ -25,7 +25,8 @@ def report_text(report: DoctorReport, *, everything: bool = False) -> str:
     Args:
         everything: what is there on the machine too, though subjects were asked about.
     """
-    lines = list(_machine(report.machine, everything or not report.subjects))
+    live = not report.subjects or any(subject.kind != "file" for subject in report.subjects)
+    lines = list(_machine(report.machine, everything or not report.subjects, live))
     for subject in report.subjects:
         lines += ["", *_subject(subject)]
     return "\n".join(lines)
@@ -44,7 +45,12 @@ def _fill(text: str, first: str = "", further: str = "") -> list[str]:
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
-def _machine(machine: Machine, everything: bool) -> Iterator[str]:
+def _machine(machine: Machine, everything: bool, live: bool) -> Iterator[str]:
+    """What is missing, or all.
+
+    Args:
+        live: something is traced; else files are looked at, which needs little.
+    """
     yield from _fill(
         f"libagenttracer {__version__}, libbpf {machine.libbpf}, Python {machine.python}, "
         f"Linux {machine.kernel} ({machine.architecture})"
@@ -56,26 +62,28 @@ def _machine(machine: Machine, everything: bool) -> Iterator[str]:
         ("Surroundings", machine.surroundings),
     )
     left_out = 0
-    for title, checks in groups:
+    for title, every in groups:
+        checks = [check for check in every if live or everything or check.name in FOR_FILES]
         shown = [check for check in checks if everything or check.state != "yes"]
         left_out += len(checks) - len(shown)
         if shown:
             yield ""
             yield title
-            for check in shown:
-                yield from _check(check)
-    if left_out:
+            for check, further in zip(shown, [*shown[1:], None], strict=True):
+                yield from _check(check, further)
+    if left_out and live:
         yield f"{left_out} things that the tracer can use are there (-v lists them)."
 
 
-def _check(check: Check) -> Iterator[str]:
+def _check(check: Check, further: Check | None) -> Iterator[str]:
+    """One check; the same advice for several that follow each other stands below the last."""
     detail = f": {check.detail}" if check.detail else ""
     yield from _fill(f"{check.name}{detail}", f"  {_MARKS[check.state]:<3}  ", "  ")
     if check.state == "yes":
         return
     if check.without:
         yield from _fill(f"without it: {check.without}", " " * 9, "  ")
-    if check.advice:
+    if check.advice and (further is None or further.advice != check.advice or further.state == "yes"):
         yield from _fill(f"what to do: {check.advice}", " " * 9, "  ")
 
 
@@ -106,9 +114,12 @@ def _traced(subject: Subject) -> Iterator[str]:
 
 
 def _library(library: LibraryCoverage, subject: Subject) -> Iterator[str]:
+    if len(subject.libraries) == 1 and library.path in (subject.name, subject.exe, f"process {subject.name}"):
+        if library.problem and library.problem in subject.verdict:
+            return  # everything has been said
+    else:
+        yield from _fill(library.path, " " * 7, "  ")
     at = " " * 7
-    if library.path != subject.name or len(subject.libraries) > 1:
-        yield from _fill(library.path, at, "  ")
     if library.problem and not library.stacks and library.problem not in subject.verdict:
         yield from _fill(library.problem, at + "  ", "  ")
     for stack in library.stacks:
@@ -124,10 +135,9 @@ def _stack(stack: StackCoverage, subject: Subject) -> Iterator[str]:
     at = " " * 9
     kind = f"{stack.stack} {stack.version}".strip()
     if stack.reason:
-        if stack.reason not in subject.verdict:
-            yield from _fill(f"{kind}: {stack.reason}", at, "  ")
-        if stack.advice:
-            yield from _fill(f"what to do: {stack.advice}", at, "  ")
+        # what there is to do about it stands under the verdict
+        why = "cannot be probed" if stack.reason in subject.verdict else stack.reason
+        yield from _fill(f"{kind}: {why}", at, "  ")
         return
     likely = "" if stack.confidence == "certain" else f" ({stack.confidence}, not certain)"
     yield from _fill(f"{kind}, found by {stack.method}{likely}", at, "  ")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..binding import libbpf_version
-from ..errors import AgentTracerError, CommandError
+from ..errors import AgentTracerError, CommandError, TargetError
 from ..events import Event, SslConnection, SslData, SslUnseen
 from ..system.doctor import Check, check_capabilities, check_surroundings
 from ..system.examine import NOT_ELF, Examined, examine_file, examine_process
@@ -73,7 +73,7 @@ class Machine:
     @property
     def ready(self) -> bool:
         """Whether TLS can be traced here, by this process."""
-        return not any(check.vital and check.state == "no" for check in self.checks)
+        return _works(self.checks)
 
 
 @dataclass
@@ -159,13 +159,14 @@ def doctor(
 
     Raises:
         CommandError: the command cannot be run.
-        TargetError: there is no such process or user.
+        TargetError: there is no such user.
     """
     pids = [pid] if isinstance(pid, int) else list(pid)
     subjects = [_process(number, progress) for number in pids]
     subjects += [_file(os.fspath(path), progress) for path in paths]
-    if pids and for_s is not None:
-        _watch(subjects[: len(pids)], pids, for_s, started)
+    there = [subject for subject in subjects if subject.kind == "process" and not subject.verdict]
+    if there and for_s is not None:
+        _watch(there, for_s, started)
     if command:
         subjects.append(_command(command, user, progress, started))
     for subject in subjects:
@@ -185,7 +186,10 @@ def _machine(subjects: list[Subject], progress: Progress) -> Machine:
     )
     if not subjects:
         progress("trying what this kernel takes: some seconds…")
-        machine.features = check_kernel() + check_stacks(STACK_OBJECTS) + check_process_tracing()
+        machine.features = check_kernel()
+        if machine.ready and _works(machine.features):
+            machine.features += check_stacks(STACK_OBJECTS)
+        machine.features += check_process_tracing()
     elif any(subject.kind != "file" for subject in subjects):
         machine.features = check_kernel()
         needed = {
@@ -196,16 +200,24 @@ def _machine(subjects: list[Subject], progress: Progress) -> Machine:
             for role in stack.points
             for part in PROGRAMS.get(role, ())
         }
-        if not all(subject.traced for subject in subjects):  # else it has been tried
+        traced = all(subject.traced for subject in subjects)  # then it has been tried
+        if not traced and _works(machine.features):
             machine.features += check_stacks(needed)
     return machine
+
+
+def _works(checks: list[Check]) -> bool:
+    return all(check.state == "yes" for check in checks if check.vital)
 
 
 # what is asked about
 
 
 def _process(pid: int, progress: Progress) -> Subject:
-    subject = _subject("process", str(pid), examine_process(pid, progress))
+    try:
+        subject = _subject("process", str(pid), examine_process(pid, progress))
+    except TargetError as error:
+        return Subject("process", str(pid), verdict=str(error))
     subject.comm = leader_comm(pid) or ""
     return subject
 
@@ -238,7 +250,7 @@ def _command(
         raise
     except AgentTracerError as error:
         subject = _subject("command", subject.name, examine_file(command[0], progress))
-        subject.notes.append(f"it was not run: {error}")
+        subject.notes.insert(0, f"it was not run: {error}")
         return subject
     subject.exit_status = runner.exit_status
     subject.libraries = [item for item in runner.stats.libraries if item.stacks or item.problem != NOT_ELF]
@@ -253,10 +265,9 @@ def _command(
     return subject
 
 
-def _watch(
-    subjects: list[Subject], pids: list[int], for_s: float, started: Callable[[SslRunner], object]
-) -> None:
+def _watch(subjects: list[Subject], for_s: float, started: Callable[[SslRunner], object]) -> None:
     """Traces processes for a time, and adds what was seen."""
+    pids = [int(subject.name) for subject in subjects]
     runner = SslRunner(pid=pids, attach="matched", ring_bytes=_RING_BYTES)
     tally = _Tally()
     try:
@@ -316,6 +327,8 @@ def _endpoint(event: SslConnection | SslUnseen) -> str:
 
 
 def _judge(subject: Subject) -> None:
+    if subject.verdict:
+        return
     stacks = [stack for library in subject.libraries for stack in library.stacks]
     found = _names(f"{stack.stack} {stack.version}".strip() for stack in stacks if not stack.reason)
     beyond = [stack for stack in stacks if stack.reason]
@@ -337,9 +350,10 @@ def _judge(subject: Subject) -> None:
         subject.verdict = f"cannot be told: {failed[0].problem}"
         subject.advice += [advice for library in failed if (advice := _advice(library.problem))]
     else:
-        now = " (now)" if subject.kind == "process" else ""
+        ran = subject.exit_status is not None
+        what = "what it maps now" if subject.kind == "process" else "what it ran" if ran else "it"
         number = f"{subject.looked_at} files were" if subject.looked_at != 1 else "one file was"
-        subject.verdict = f"no TLS in it{now}: {number} looked at"
+        subject.verdict = f"no TLS in {what}: {number} looked at"
         if subject.unseen:
             subject.verdict = "its TLS was not seen: none of what it maps is a TLS library that is known"
     subject.advice = list(dict.fromkeys(subject.advice + [stack.advice for stack in beyond if stack.advice]))

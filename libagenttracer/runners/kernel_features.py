@@ -7,14 +7,15 @@ probes are put into an empty file that nobody runs, and no process is wanted, so
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from ..binding import Object, supports_uprobe_multi
-from ..errors import AgentTracerError, MissingCapability, NotSupported
-from ..system.doctor import Check, State
+from ..errors import AgentTracerError, BindingError, MissingCapability, NotSupported
+from ..system.doctor import Check
 from ..system.kernel import has_btf_name, has_tracefs
 from ..system.notices import configure
 from .filters import Filter
@@ -80,17 +81,24 @@ def check_stacks(names: Collection[str]) -> list[Check]:
         names: of `STACK_OBJECTS`.
     """
     checks = []
-    with contextlib.ExitStack() as opened:
-        try:
-            tracking = Tracking(_nobody(), MIN_RING_BYTES)
-        except AgentTracerError:
-            return [_stack(name, "unknown", _NOT_TRIED) for name in STACK_OBJECTS if name in names]
-        opened.callback(tracking.close)
-        for name in STACK_OBJECTS:
+    try:
+        tracking = Tracking(_nobody(), MIN_RING_BYTES)
+    except AgentTracerError:
+        return []  # check_kernel() says so
+    try:
+        for name, stacks in STACK_OBJECTS.items():
             if name in names:
-                check = _stack(name, "yes")
+                check = Check(
+                    f"programs for {stacks}",
+                    "yes",
+                    without="its TLS cannot be traced",
+                    advice=_ADVICE_KERNEL,
+                    vital=name == "ssl",  # it has the maps of all others
+                )
                 checks.append(check)
                 _try(check, partial(_load_stack, tracking, name))
+    finally:
+        tracking.close()
     return checks
 
 
@@ -210,24 +218,17 @@ def _sockets(tracking: Tracking) -> Check:
         "nothing to choose by, and TLS that no probe sees is not warned of",
         advice="use a kernel with fentry or kprobes (CONFIG_KPROBES), or Linux 6.3 and later",
     )
-    item, note = follow_sockets(tracking)
+    try:
+        item, note = follow_sockets(tracking)
+    except AgentTracerError as error:
+        _failed(check, error)
+        return check
     if item is None:
         check.state, check.detail = "no", note
         return check
     check.detail = next((way for name, way in _SOCKET_WAYS.items() if name in item.programs), "")
     item.close()
     return check
-
-
-def _stack(name: str, state: State, detail: str = "") -> Check:
-    return Check(
-        f"programs for {STACK_OBJECTS[name]}",
-        state,
-        detail,
-        "its TLS cannot be traced",
-        _ADVICE_KERNEL,
-        vital=name == "ssl",  # it has the maps of all others
-    )
 
 
 def _load_stack(tracking: Tracking, name: str) -> None:
@@ -266,8 +267,12 @@ def _try(check: Check, action: Callable[[], object]) -> None:
 
 
 def _failed(check: Check, error: Exception) -> None:
-    """Says why; for want of a capability, nobody knows what the kernel could do."""
+    """Says why; for want of a capability or of descriptors, nobody knows what the kernel could do."""
     check.state, check.detail = "no", str(error)
+    if not isinstance(error, BindingError) or error.hint:
+        check.advice = ""  # what was said says it, and another kernel would not help
+    if isinstance(error, (BindingError, OSError)) and error.errno in (errno.EMFILE, errno.ENFILE):
+        check.state, check.advice = "unknown", "ulimit -n 1024"
     if isinstance(error, NotSupported):
         check.detail = "the kernel has none"
     elif isinstance(error, MissingCapability) and error.capabilities:

@@ -21,6 +21,7 @@ from .locate_cache import LocateCache
 from .processes import in_initial_pid_namespace
 
 __all__ = [
+    "FOR_FILES",
     "Check",
     "State",
     "check_capabilities",
@@ -49,7 +50,7 @@ _CAPABILITIES = (
     ("CAP_DAC_READ_SEARCH", 2, "executables and tracefs files that only root may read are not read", False),
     ("CAP_KILL", 5, "with --as, the command is not held while its program is looked at", False),
     ("CAP_SYS_NICE", 23, "the tracer's own priority cannot be raised: under load it loses more", False),
-    ("CAP_SYS_ADMIN", 21, "nothing more, if the ones above are held", False),
+    ("CAP_SYS_ADMIN", 21, "nothing but what those that it stands for are needed for", False),
 )
 _STANDS_FOR = {  # what has the same effect
     "CAP_BPF": ("CAP_SYS_ADMIN",),
@@ -58,6 +59,7 @@ _STANDS_FOR = {  # what has the same effect
     "CAP_DAC_READ_SEARCH": ("CAP_DAC_OVERRIDE",),
 }
 _DAC_OVERRIDE = 1
+FOR_FILES = ("cache folder", "capstone (disassembler)")  # the checks that concern looking at files
 
 
 @dataclass
@@ -104,6 +106,8 @@ def check_capabilities() -> list[Check]:
         detail = "held" if name in held else f"{other} stands for it" if other else "missing"
         state: State = "yes" if name in held or other else "no"
         checks.append(Check(name, state, detail, without, _ROOT, vital))
+    if checks[-1].state == "no" and held.issuperset(_STANDS_FOR):
+        checks[-1].state, checks[-1].detail = "yes", "missing, and not needed: the others are held"
     return checks
 
 
@@ -171,7 +175,7 @@ def _cgroup2() -> Check:
 def _cache() -> Check:
     folder = LocateCache().folder
     check = Check(
-        "cache folder",
+        FOR_FILES[0],
         "yes",
         str(folder),
         "large executables are searched again each time (seconds)",
@@ -200,7 +204,7 @@ def _capstone() -> Check:
     except importlib.metadata.PackageNotFoundError:
         version = ""
     return Check(
-        "capstone (disassembler)",
+        FOR_FILES[1],
         "yes" if version else "no",
         version or "not installed",
         "TLS stacks in executables without symbols are not found: Bun, Claude Code, Codex, Deno, grpcio, uv",

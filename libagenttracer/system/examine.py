@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import struct
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -24,12 +25,13 @@ from .seen import SeenImage
 from .surveyor import Surveyor
 from .tls_words import unknown_stack
 
-__all__ = ["NOT_ELF", "Examined", "examine_file", "examine_process"]
+__all__ = ["CUT_SHORT", "NOT_ELF", "Examined", "examine_file", "examine_process"]
 
 NOT_ELF = "not an ELF file"
+CUT_SHORT = "cut short: it says that it goes on where it ends"
 _POLL_S = 0.02
 _MAX_NOTED = 5
-_SCRIPT_BYTES = 256
+_ELF_HEADER_BYTES = 64
 Progress = Callable[[str], object]
 
 # language runtimes, by the names of files that a process maps, and when TLS comes in with them
@@ -41,7 +43,7 @@ _RUNTIMES: tuple[tuple[str, str, str], ...] = (
     (r"(lib)?php[\w.-]*(\.so.*)?", "PHP", "its openssl extension brings the TLS library"),
     (r"(lib)?lua[\w.-]*", "Lua", "a module brings its TLS library"),
     (r"(lib)?R(\.so)?", "R", "a package brings its TLS library"),
-    (r"(ba|da|z|k|fi)?sh", "a shell", "what it starts are processes of their own: follow them (-f)"),
+    (r"(ba|da|z|k|fi)?sh", "a shell", "what it starts are processes of their own (ssl -f follows them)"),
     (r"busybox.*", "busybox", "its wget runs ssl_client or openssl for TLS, as a process of its own"),
 )
 
@@ -126,6 +128,9 @@ def examine_file(path: str, progress: Progress = lambda text: None) -> Examined:
             surveyor.look_at_file(file)
 
     seen = _survey(look, progress)
+    for item in seen:
+        if not item.results and not item.reason and _is_cut_short(item.path):
+            item.reason = CUT_SHORT
     for file in files:
         _look_for_words(seen, file, partial(open_image, file))
     examined.looked_at = len(files)
@@ -169,6 +174,17 @@ def _worth_telling(seen: Iterable[SeenImage], always: str = "") -> list[SeenImag
         ),
         key=lambda item: (not item.found, not item.results, item.path),
     )
+
+
+def _is_cut_short(path: str) -> bool:
+    """Whether the section table of an ELF file, which linkers put at the end, is not in it any more."""
+    with contextlib.suppress(LibraryError), open_image(path) as image:
+        header = image.read(_ELF_HEADER_BYTES)
+        if len(header) == _ELF_HEADER_BYTES:
+            (table,) = struct.unpack_from("<Q", header, 40)  # e_shoff
+            size, count = struct.unpack_from("<HH", header, 58)  # e_shentsize, e_shnum
+            return bool(table + size * count > image.size_bytes)
+    return False
 
 
 # what else there is to say

@@ -14,26 +14,25 @@ from .images import ImageFile
 __all__ = ["unknown_stack"]
 
 _WORDS = ((b"c hs traffic", b"s hs traffic"), (b"master secret", b"key expansion"))
-_NAMES = {  # implementations by what stands in them, most telling first
-    b"mbedtls": "Mbed TLS",
-    b"MBEDTLS": "Mbed TLS",
-    b"wolfSSL": "wolfSSL",
-    b"s2n_connection": "s2n-tls",
-    b"MatrixSSL": "MatrixSSL",
-    b"botan": "Botan",
-    b"picotls": "picotls",
-    b"crypto.tls.Client": "Zig's TLS",
-    b"rustls": "rustls",
-    b"NSS_": "NSS",
-    b"SSL_CTX": "OpenSSL or a relative",
+_NAMES = {  # implementations by what stands in them, most telling first; whether there are locators for them
+    b"mbedtls": ("Mbed TLS", False),
+    b"MBEDTLS": ("Mbed TLS", False),
+    b"wolfSSL": ("wolfSSL", False),
+    b"s2n_connection": ("s2n-tls", False),
+    b"MatrixSSL": ("MatrixSSL", False),
+    b"botan": ("Botan", False),
+    b"picotls": ("picotls", False),
+    b"crypto.tls.Client": ("Zig's TLS", False),
+    b"rustls": ("rustls", True),
+    b"NSS_": ("NSS", True),
+    b"SSL_CTX": ("OpenSSL or a relative of it", True),
 }
 _ONLY_CRYPTOGRAPHY = ("libsoftokn3.so",)  # derives keys for NSS, whose own library is where to probe
 _READ_BYTES = 1 << 24
 _OVERLAP_BYTES = 64  # more than the longest word
-_ADVICE = (
-    "send its traffic through a proxy that ends TLS, or run a build of it with symbols or with a "
-    "shared TLS library, and report which program this is"
-)
+_PROXY = "send its traffic through a proxy that ends TLS"
+_BUILD = "use a build with symbols, or with a shared TLS library"
+_REPORT = "report which program this is"
 
 
 def unknown_stack(image: ImageFile) -> NotReachable | None:
@@ -54,7 +53,12 @@ def unknown_stack(image: ImageFile) -> NotReachable | None:
         at += _READ_BYTES
     if not any(found.issuperset(words) for words in _WORDS):
         return None
-    name = next((name for word, name in _NAMES.items() if word in found), "")
-    it_is = f"by its texts {name}" if name else "of a kind that is not known"
-    reason = f"it has the key labels of TLS in it, but none of the code that can be probed: {it_is}"
-    return NotReachable("unknown", reason, _ADVICE)
+    name, known = next((stack for word, stack in _NAMES.items() if word in found), ("", False))
+    if known:
+        reason = f"by its texts it has {name} in it, but the functions to probe were not found"
+        return NotReachable("unknown", reason, f"{_BUILD}; or {_PROXY}; and {_REPORT}")
+    if name:
+        reason = f"by its texts it has {name} in it, a TLS library for which there are no probes"
+        return NotReachable("unknown", reason, _PROXY)
+    reason = "it has the key labels of TLS in it, but no TLS library that is known"
+    return NotReachable("unknown", reason, f"{_PROXY}; and {_REPORT}")

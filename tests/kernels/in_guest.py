@@ -30,8 +30,11 @@ BODY = json.dumps(
 ).encode()
 
 
-def expect_client(one: Conversation, log: Connection, pid: int | None, comm: str) -> None:
+def expect_client(
+    one: Conversation, server: LocalServer, log: Connection, pid: int | None, comm: str
+) -> None:
     """The client's side of a connection that the server has logged."""
+    expect("where it goes", one.remote[1], server.port)
     expect("bytes sent", one.sent, log.received)
     expect("bytes received", one.received, log.sent)
     expect("comm", one.comm, comm)
@@ -64,7 +67,7 @@ def trace_command(server: LocalServer, recording: Path) -> None:
     (one,) = read(recording)
     server.wait_closed()
     expect("answer", b"data: [DONE]" in one.received, True)
-    expect_client(one, server.log[-1], int(Path("pid").read_text()), "curl")
+    expect_client(one, server, server.log[-1], int(Path("pid").read_text()), "curl")
 
 
 def trace_pid(server: LocalServer, recording: Path) -> None:
@@ -78,7 +81,7 @@ def trace_pid(server: LocalServer, recording: Path) -> None:
     end_tracer(tracer)
     server.wait_closed()
     (one,) = read(recording)
-    expect_client(one, server.log[-1], process.pid, Path(sys.executable).name)
+    expect_client(one, server, server.log[-1], process.pid, Path(sys.executable).name)
 
 
 def trace_everything(server: LocalServer, recording: Path) -> None:
@@ -95,7 +98,7 @@ def trace_everything(server: LocalServer, recording: Path) -> None:
     expect("connections logged", len(logs), 2)
     for comm, log in zip(("curl", "openssl"), logs, strict=True):
         (one,) = (one for one in seen if one.comm == comm)
-        expect_client(one, log, None, comm)
+        expect_client(one, server, log, None, comm)
         answers = [one for one in seen if one.pid == os.getpid() and one.received == log.received]
         expect(f"what the server sent to {comm}", [one.sent for one in answers], [log.sent])
     expect("connections seen", len(seen), 4)

@@ -24,6 +24,8 @@ class Conversation:
     library: str
     sent: bytes = b""
     received: bytes = b""
+    remote: tuple[str | None, int | None] = (None, None)
+    server_name: str | None = None
 
 
 def conversations(recording: Path) -> list[Conversation]:
@@ -33,11 +35,14 @@ def conversations(recording: Path) -> list[Conversation]:
         ValueError: something is missing from one, or was lost.
     """
     found: dict[str, Conversation] = {}
+    where: dict[str, dict[str, Any]] = {}
     for line in recording.read_text().splitlines():
         event = json.loads(line)
         data: dict[str, Any] = event["data"]
         if event["event_type"] == "loss":
             raise ValueError(f"there was a loss: {data}")
+        if event["event_type"] == "ssl_connection":
+            where[data["connection_id"]] = data
         if event["event_type"] != "ssl_data":
             continue
         text = data.get("payload", "")
@@ -52,4 +57,9 @@ def conversations(recording: Path) -> list[Conversation]:
             one.sent += payload
         else:
             one.received += payload
+    for connection_id, one in found.items():
+        if connection_id in where:
+            data = where[connection_id]
+            one.remote = data["remote_address"], data["remote_port"]
+            one.server_name = data["server_name"]
     return list(found.values())

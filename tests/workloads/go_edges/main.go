@@ -1,8 +1,9 @@
 // Command edges makes TLS connections to itself in unusual ways.
 //
 // It prints READY and its pid, waits for a line, and prints a line for each connection: what is special about it,
-// the client's port (0 if it has no socket), and how many bytes it exchanged. The first one is there before. The client writes 'x' and then these
-// bytes, a pattern that begins with the number of the connection; the server sends them back.
+// the client's port (0 if it has no socket), and how many bytes it exchanged. The first one has begun before. The
+// client writes 'x' and then these bytes, a pattern that begins with the number of the connection; the server sends
+// them back.
 package main
 
 import (
