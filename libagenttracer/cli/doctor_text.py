@@ -88,9 +88,10 @@ def _check(check: Check, further: Check | None) -> Iterator[str]:
 
 
 def _subject(subject: Subject) -> Iterator[str]:
-    name = f" ({subject.comm})" if subject.comm else ""
-    exe = f": {subject.exe}" if subject.exe and subject.exe != subject.name else ""
-    yield from _fill(f"{_KINDS[subject.kind]} {subject.name}{name}{exe}", "", "  ")
+    asked = subject.name if subject.kind == "command" else _whole(subject.name)
+    name = f" ({_whole(subject.comm)})" if subject.comm else ""
+    exe = f": {_whole(subject.exe)}" if subject.exe and subject.exe != subject.name else ""
+    yield from _fill(f"{_KINDS[subject.kind]}{_NO_BREAK}{asked}{name}{exe}", "", "    ")
     yield from _fill(subject.verdict, f"  {_MARKS['yes' if subject.traceable else 'no']:<3}  ")
     for text in subject.advice:
         yield from _fill(f"what to do: {text}", " " * 7, "  ")
@@ -118,7 +119,7 @@ def _library(library: LibraryCoverage, subject: Subject) -> Iterator[str]:
         if library.problem and library.problem in subject.verdict:
             return  # everything has been said
     else:
-        yield from _fill(library.path, " " * 7, "  ")
+        yield from _fill(_whole(library.path), " " * 7)
     at = " " * 7
     if library.problem and not library.stacks and library.problem not in subject.verdict:
         yield from _fill(library.problem, at + "  ", "  ")
@@ -144,6 +145,11 @@ def _stack(stack: StackCoverage, subject: Subject) -> Iterator[str]:
     yield from _fill(_listed(stack.points, hex), at + "  ", "  ")
     for note in stack.notes:
         yield from _fill(f"note: {note}", at + "  ", "  ")
+
+
+def _whole(name: str) -> str:
+    """A name with blanks in it stays on one line: behind a break it could look like something else."""
+    return name.replace(" ", _NO_BREAK)
 
 
 def _listed(numbers: dict[str, int], form: Callable[[int], str]) -> str:

@@ -151,6 +151,7 @@ def test_files_that_are_something_else(tmp_path: Path, system_libssl: Path) -> N
 def test_a_script_is_its_interpreter(tmp_path: Path) -> None:
     script = tmp_path / "agent"
     script.write_text("#!/bin/sh\ncurl https://localhost\n")
+    script.chmod(0o755)
     found = subject(script)
     assert any("a script, which" in note for note in found["notes"])
     assert any("it runs a shell" in note for note in found["notes"])

@@ -26,13 +26,14 @@ TRACER = [sys.executable, "-m", "libagenttracer"]
 MODES = {
     "command": "libagenttracer ssl -- CLIENT",
     "pid": "-p PID of a client that waits in its first handshake",
-    "comm": "-c NAME, started before the client",
+    "comm": "-c NAME, started before the client, which waits in a handshake while it is searched",
     "namespace": "-- CLIENT in a mount namespace where its TLS library is another file, of the same path",
     "chroot": "-- CLIENT in a chroot with libraries of its own",
 }
 _LIMIT_S, _SLOW_LIMIT_S = 120, 400
 _PATIENCE_S = 8.0  # some clients give up a handshake after 10
 _ATTEMPTS = 3
+_SEARCHES_S, _QUIET_S = 60.0, 2.0
 _NAMESPACE = (
     'mount -t tmpfs tmpfs "$0" && cp "$1" "$0/image" && mount --bind "$0/image" "$1" && shift && exec "$@"'
 )
@@ -90,7 +91,7 @@ def _attempt(client: Client, authority: Authority, folder: Path, mode: str) -> O
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "home").mkdir(parents=True)
     program = client.program()
-    with Truth(authority, folder, gated=mode == "pid") as truth:
+    with Truth(authority, folder, gated=mode in {"pid", "comm"}) as truth:
         run = Run(truth.url, authority.ca, folder / "home")
         command = [str(program), *client.arguments(run)]
         work = _Work(client, run, folder, truth, environment(client, run))
@@ -149,8 +150,13 @@ class _Work:
         link.unlink(missing_ok=True)
         link.symlink_to(program.name if link.parent == program.parent else program)
         try:
-            with self._tracer("-c", name):
-                return self.untraced([str(link), *command[1:]])
+            with self._tracer("-c", name) as tracer, self._started([str(link), *command[1:]]) as process:
+                began_s = time.monotonic()
+                self.truth.waiting.wait(60)
+                _wait_for_searches(tracer)
+                self.truth.open_gate()
+                self.waited_s = time.monotonic() - began_s
+                return self._wait(process)
         finally:
             link.unlink()
 
@@ -214,7 +220,7 @@ class _Work:
             return process.wait()
 
     @contextlib.contextmanager
-    def _tracer(self, *arguments: str) -> Iterator[None]:
+    def _tracer(self, *arguments: str) -> Iterator[int]:
         """Traces while the context is open, and what it was sent until then."""
         command = [*TRACER, "ssl", *arguments, "-o", str(self.recording)]
         env = {**os.environ, "XDG_CACHE_HOME": str(CACHE / "cache")}
@@ -224,7 +230,7 @@ class _Work:
         try:
             if not said.startswith("tracing "):
                 self.problem = f"the tracer says: {said.strip()}"
-            yield
+            yield process.pid
         finally:
             time.sleep(0.3)  # the last of it, while the client's images are known
             with contextlib.suppress(ProcessLookupError):
@@ -237,3 +243,17 @@ class _Work:
                 self.problem = "the tracer does not end"
             with (self.folder / "errors").open("a") as errors:
                 errors.write(said + rest)
+
+
+def _wait_for_searches(tracer: int) -> None:
+    """Waits until the tracer has looked into the files of a new process, which it does not hold.
+
+    Each search that takes long is a process of its own.
+    """
+    end_s = time.monotonic() + _SEARCHES_S
+    quiet_s = time.monotonic()
+    while time.monotonic() < min(end_s, quiet_s + _QUIET_S):
+        children = [path.read_text() for path in Path(f"/proc/{tracer}/task").glob("*/children")]
+        if "".join(children):
+            quiet_s = time.monotonic()
+        time.sleep(0.1)
