@@ -232,17 +232,21 @@ static __always_inline void find_socket(struct thread_state *thread, struct fram
 			bind_socket(frame->ssl, frame->socket, BOUND_INSIDE);
 		return;
 	}
-	if (connection->binding > BOUND_NEXT_TO)
+	if (connection->binding >= BOUND_INSIDE)
 		return;
 	if (written || is_handshake(frame->function)) {
-		thread->written_bytes = thread->written_ssl == frame->ssl ? thread->written_bytes + total : total;
-		thread->written_ssl = frame->ssl;
+		if (thread->written_ssl != frame->ssl) {
+			thread->written_mixed = thread->written_ssl != 0;
+			thread->written_ssl = frame->ssl;
+			thread->written_bytes = 0;
+		}
+		thread->written_bytes += total;
 	}
 	if (!written && thread->received_socket &&
 	    (!thread->received_ssl || thread->received_ssl == frame->ssl)) {
 		thread->received_ssl = frame->ssl;
-		if (connection->socket != thread->received_socket)
-			bind_socket(frame->ssl, thread->received_socket, BOUND_NEXT_TO);
+		if (connection->socket != thread->received_socket && !thread->received_mixed)
+			bind_socket(frame->ssl, thread->received_socket, BOUND_RECEIVED);
 	}
 }
 
@@ -343,9 +347,13 @@ static __always_inline void connection_over(struct pt_regs *ctx, __u32 function,
 	__u32 library = library_index(ctx);
 
 	count_hit(library, function);
-	if (!show_closes || !connection || !control || !current_matches(pid_tgid, &start_ns))
+	if (!connection || !control || !current_matches(pid_tgid, &start_ns))
 		return;
-	if ((connection->read_records || connection->written_records)) {
+	if (!show_closes) {
+		connection->over = 1;
+		return;
+	}
+	if (connection->read_records || connection->written_records) {
 		struct ssl_close_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
 
 		if (!record) {

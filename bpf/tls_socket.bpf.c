@@ -110,14 +110,19 @@ static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 	if (depth > 0) {
 		frame_at(thread, depth - 1)->socket = socket;
 	} else if (!sent) {
+		/* an event loop may receive from several sockets before it reads from the first connection */
+		if (thread->received_ssl || !thread->received_socket)
+			thread->received_mixed = 0;
+		else if (thread->received_socket != socket)
+			thread->received_mixed = 1;
 		thread->received_socket = may_be_tls ? socket : 0;
 		thread->received_ssl = 0;
 	} else if (thread->written_ssl) {
 		__u64 ssl = thread->written_ssl;
 
 		thread->written_ssl = 0;
-		if (may_be_tls && is_plausible(thread->written_bytes, bytes))
-			bind_socket(ssl, socket, BOUND_NEXT_TO);
+		if (may_be_tls && !thread->written_mixed && is_plausible(thread->written_bytes, bytes))
+			bind_socket(ssl, socket, BOUND_SENT);
 	}
 }
 
@@ -199,6 +204,11 @@ int socket_state(__u64 *ctx)
 	if (!known)
 		return 0;
 	if (to == TCP_CLOSE) {
+		struct connection_key owner = { .tgid = known->tgid, .ssl = known->ssl };
+		struct connection *connection = bpf_map_lookup_elem(&connections, &owner);
+
+		if (connection && connection->socket == key)
+			connection->socket = 0; /* another socket may get its address */
 		socket_over(key, known);
 		bpf_map_delete_elem(&tls_sockets, &key);
 	} else if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {

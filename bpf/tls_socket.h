@@ -158,41 +158,59 @@ __noinline int announce_socket(__u64 socket, __u64 payload, __u32 bytes)
 	return 0;
 }
 
+/* Whether what was known of the connection's socket stands against another one that is next to a call. */
+static __always_inline bool is_settled(struct connection *connection, __u32 binding, bool gone)
+{
+	if (connection->binding == BOUND_NOT || binding >= BOUND_INSIDE)
+		return false;
+	return gone ? connection->born : binding <= connection->binding;
+}
+
 /* A connection is now known to go through a socket. Global, as above. */
 __noinline int bind_socket(__u64 ssl, __u64 socket, __u32 binding)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
+	__u64 pid_tgid = bpf_get_current_pid_tgid(), before;
 	struct connection_key key = { .tgid = pid_tgid >> 32, .ssl = ssl };
-	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
+	struct connection *connection = bpf_map_lookup_elem(&connections, &key), *other;
+	struct tls_socket *known = bpf_map_lookup_elem(&tls_sockets, &socket), *old;
 	struct ring_control *control = get_ring_control();
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
 	if (!connection || !control || connection->socket == socket)
 		return 0;
-	if (connection->socket) {
-		__u64 before = connection->socket;
-		struct tls_socket *old = bpf_map_lookup_elem(&tls_sockets, &before);
-		bool gone = !old || (old->flags & SOCKET_CLOSING);
+	before = connection->socket;
+	old = before ? bpf_map_lookup_elem(&tls_sockets, &before) : NULL;
+	bool gone = !old || (old->flags & SOCKET_CLOSING);
 
-		/* while its own socket lives, one that is merely next to it is somebody else's */
-		if (!gone && (binding < connection->binding || binding == BOUND_NEXT_TO))
-			return 0;
-		if (!connection->born) { /* the address of the object is used again */
-			__u32 function = connection->function;
-
-			__builtin_memset(connection, 0, sizeof(*connection));
-			connection->function = function;
-			connection->generation_ns = bpf_ktime_get_boot_ns();
-			connection->joined_late = 1;
+	if (is_settled(connection, binding, gone))
+		return 0;
+	if (known && connection->function < FN_AEAD_SEAL) { /* there, each direction has an object of its own */
+		key.ssl = known->ssl;
+		other = key.ssl && key.ssl != ssl ? bpf_map_lookup_elem(&connections, &key) : NULL;
+		key.ssl = ssl;
+		if (other && other->socket == socket && binding <= BOUND_SENT) {
+			if (other->binding >= binding)
+				return 0;
+			other->socket = 0; /* that was a guess */
+			other->binding = BOUND_NOT;
 		}
+		known->ssl = ssl;
+	}
+	/* the address of the object is used again; else the socket was only a guess */
+	if (connection->binding != BOUND_NOT && !connection->born && (gone || connection->binding >= BOUND_INSIDE)) {
+		__u32 function = connection->function;
+
+		__builtin_memset(connection, 0, sizeof(*connection));
+		connection->function = function;
+		connection->generation_ns = bpf_ktime_get_boot_ns();
+		connection->joined_late = 1;
 	}
 	connection->socket = socket;
 	connection->binding = binding;
 	announce_process();
 	announce_socket(socket, 0, 0);
-	struct tls_socket *known = bpf_map_lookup_elem(&tls_sockets, &socket);
-
-	connection = bpf_map_lookup_elem(&connections, &key); /* the verifier has forgotten it */
+	known = bpf_map_lookup_elem(&tls_sockets, &socket); /* the verifier has forgotten them */
+	connection = bpf_map_lookup_elem(&connections, &key);
 	if (!connection)
 		return 0;
 	if (known) {

@@ -47,7 +47,8 @@ struct thread_state {
 	__u64 received_socket; /* struct sock * of the thread's last receive … */
 	__u64 received_ssl;    /* … and which connection has read since */
 	__u32 depth;
-	__u32 reserved;
+	__u16 written_mixed;  /* another connection wrote too: nobody can say whose the next send is */
+	__u16 received_mixed; /* several sockets have received since the last read */
 	struct frame frames[MAX_DEPTH];
 	struct transfer transfer;
 };
@@ -55,9 +56,10 @@ struct thread_state {
 /* How a connection's socket is known; a stronger one overrides a weaker one. */
 enum binding {
 	BOUND_NOT = 0,
-	BOUND_NEXT_TO = 1, /* the thread used it just before or after the call */
-	BOUND_INSIDE = 2,  /* … during the call */
-	BOUND_OBJECT = 3,  /* the connection's object names its descriptor */
+	BOUND_RECEIVED = 1, /* the thread received from it just before the call */
+	BOUND_SENT = 2,	    /* … sent through it just after the call */
+	BOUND_INSIDE = 3,   /* … used it during the call */
+	BOUND_OBJECT = 4,   /* the connection's object names its descriptor */
 };
 
 struct connection_key {
@@ -77,8 +79,9 @@ struct connection {
 	__u64 handshake_began_ns;
 	__u64 socket;	/* struct sock *, 0: not known */
 	__u32 function;	/* of its last call */
-	__u16 binding;	/* enum binding */
-	__u16 born;	/* its beginning was seen: the address of its object tells no other connection */
+	__u16 binding;	/* enum binding; what it was, after the socket has closed */
+	__u8 over;	/* its end was seen: what comes now is another one */
+	__u8 born;	/* its beginning was seen: the address of its object tells no other connection */
 };
 
 enum socket_flags {
@@ -92,6 +95,7 @@ enum socket_flags {
 struct tls_socket {
 	__u64 seen_ns; /* first: makes the address of the socket unique */
 	__u64 start_ns; /* of the process that used it first */
+	__u64 ssl;	/* the connection that goes through it, if that is one */
 	__u32 tgid;
 	__s32 fd;
 	__u32 flags;
@@ -172,25 +176,37 @@ static __always_inline struct frame *frame_at(struct thread_state *thread, __u32
 	return &thread->frames[index & (MAX_DEPTH - 1)];
 }
 
+/* Not on the stack of the programs, which is short. */
+static const struct connection no_connection;
+
 static __always_inline struct connection *get_connection(__u32 tgid, __u64 ssl, __u64 now_ns, bool joined_late)
 {
 	struct connection_key key = { .tgid = tgid, .ssl = ssl };
 	struct connection *connection = bpf_map_lookup_elem(&connections, &key);
-	struct connection fresh = { .generation_ns = now_ns, .joined_late = joined_late };
 
-	if (connection)
+	if (connection && !connection->over)
 		return connection;
-	bpf_map_update_elem(&connections, &key, &fresh, BPF_ANY);
-	return bpf_map_lookup_elem(&connections, &key);
+	bpf_map_update_elem(&connections, &key, &no_connection, BPF_ANY);
+	connection = bpf_map_lookup_elem(&connections, &key);
+	if (connection) {
+		connection->generation_ns = now_ns;
+		connection->joined_late = joined_late;
+	}
+	return connection;
 }
 
 /* The connection of this object begins now, whatever was known of its address. */
 static __always_inline void new_generation(__u64 pid_tgid, __u64 ssl)
 {
 	struct connection_key key = { .tgid = pid_tgid >> 32, .ssl = ssl };
-	struct connection fresh = { .generation_ns = bpf_ktime_get_boot_ns(), .born = 1 };
+	struct connection *connection;
 
-	bpf_map_update_elem(&connections, &key, &fresh, BPF_ANY);
+	bpf_map_update_elem(&connections, &key, &no_connection, BPF_ANY);
+	connection = bpf_map_lookup_elem(&connections, &key);
+	if (connection) {
+		connection->generation_ns = bpf_ktime_get_boot_ns();
+		connection->born = 1;
+	}
 }
 
 #endif

@@ -15,7 +15,7 @@ from .. import __version__
 from ..runners.doctor import DoctorReport, doctor
 from ..system.launch import caller
 from .doctor_text import report_text
-from .live import _handle_signals, check_times
+from .live import handle_signals, check_times
 
 __all__ = ["doctor_command"]
 
@@ -95,7 +95,7 @@ def doctor_command(
             user=user or (caller() if command else None),
             for_s=for_s,
             progress=(lambda text: None) if quiet else _say,
-            started=_handle_signals,
+            started=handle_signals,
         )
     if as_json:
         sys.stdout.write(_json(report) + "\n")

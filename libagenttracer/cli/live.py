@@ -18,7 +18,7 @@ from ..runners.interface import LibraryCoverage
 from ..runners.runner import Runner, Stats
 from ..runners.ssl import SslRunner
 
-__all__ = ["check_times", "run_live", "summary"]
+__all__ = ["check_times", "handle_signals", "run_live", "summary"]
 
 
 def check_times(*seconds: float | None) -> None:
@@ -47,7 +47,7 @@ def run_live(
         notes: what else the summary says.
     """
     began_s = time.monotonic()
-    _handle_signals(runner)  # before the command runs: it may be told at once to end
+    handle_signals(runner)  # before the command runs: it may be told at once to end
     try:
         runner.start()
     except ValueError as error:
@@ -73,7 +73,7 @@ def run_live(
     return runner.exit_status or 0
 
 
-def _handle_signals(runner: Runner) -> None:
+def handle_signals(runner: Runner) -> None:
     """Ctrl-C and kill end the run properly; with a command, they go to the command, which ends it."""
     told = False
 

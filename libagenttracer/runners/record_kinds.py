@@ -71,6 +71,7 @@ class SslFunction(IntEnum):
     gnutls_handshake = 23
     gnutls_init = 24
     gnutls_deinit = 25
+    gnutls_record_uncork = 26
     PR_Read = 28
     PR_Write = 29
     PR_Recv = 30
@@ -199,9 +200,10 @@ class LossCause(IntEnum):
 class Binding(IntEnum):
     """How it is known which socket a connection goes through; enum binding of bpf/tls_state.h."""
 
-    next_to_call = 1
-    inside_call = 2
-    object = 3
+    received = 1
+    sent = 2
+    inside_call = 3
+    object = 4
 
 
 class ReaderState(IntEnum):

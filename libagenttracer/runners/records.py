@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-from construct import Bytes, Int16ul, Int32sl, Int32ul, Int64ul, Padding, Struct, this
+from construct import Bytes, Int8ul, Int16ul, Int32sl, Int32ul, Int64ul, Padding, Struct, this
 
 from ..binding.layout import record_class
 
@@ -246,7 +246,8 @@ connection = Struct(
     "socket" / Int64ul,
     "function" / Int32ul,
     "binding" / Int16ul,
-    "born" / Int16ul,
+    "over" / Int8ul,
+    "born" / Int8ul,
 )
 
 LAYOUTS = {

@@ -44,7 +44,12 @@ MAX_UNSEEN = 20
 _HEADER_BYTES = 8  # the ring's own, in front of each record
 _FUNCTIONS = {int(function): function.name for function in SslFunction}
 _AEAD_FIRST = min(AEAD_FUNCTIONS)
-_BINDINGS = {int(binding): binding.name for binding in Binding}
+_BINDINGS = {
+    Binding.received: "next_to_call",
+    Binding.sent: "next_to_call",
+    Binding.inside_call: "inside_call",
+    Binding.object: "object",
+}
 _READ, _WRITE = "read", "write"
 _WRITTEN, _JOINED_LATE, _READ_FAULT, _SPLIT = map(int, SslFlag)
 _UNKNOWN_SOCKET: tuple[None, ...] = (None,) * 7

@@ -59,7 +59,7 @@ def test_where_a_connection_goes() -> None:
 def test_addresses_of_ipv6() -> None:
     bench = Bench()
     plain = tls_socket(local=("::1", 1), remote=("2001:db8::5", 2), family=AF_INET6, fd=-1)
-    (told,) = bench.feed(process(), plain, ssl_socket(Binding.next_to_call))
+    (told,) = bench.feed(process(), plain, ssl_socket(Binding.sent))
     assert isinstance(told, SslConnection)
     assert (told.local_address, told.remote_address, told.fd) == ("::1", "2001:db8::5", None)
     assert (told.binding, told.server_name, told.alpn) == ("next_to_call", None, None)
@@ -122,12 +122,12 @@ def test_a_process_of_which_something_is_seen_is_not_told() -> None:
 def test_two_directions_become_one_connection() -> None:
     bench = Bench(LibraryTable(["/opt/uv"]))
     assert bench.feed(process(), tls_socket(RECORDED["go"]), sealed(b"GET /", 0, 0)) == []
-    told, said = bench.feed(ssl_socket(Binding.next_to_call, ssl=WRITE_KEY, function=SEAL))
+    told, said = bench.feed(ssl_socket(Binding.sent, ssl=WRITE_KEY, function=SEAL))
     assert isinstance(told, SslConnection)
     assert isinstance(said, SslData)
     assert (said.payload, said.offset, said.joined_late) == (b"GET /", 0, False)
     answer = bench.feed(
-        ssl_socket(Binding.next_to_call, ssl=READ_KEY, function=OPEN),
+        ssl_socket(Binding.sent, ssl=READ_KEY, function=OPEN),
         opened(b"200", 0, 0),
         opened(b"OK", 1, 3),
     )
