@@ -123,12 +123,12 @@ fuzz: setup ## fuzz each decoder with atheris for FUZZ_SECONDS; ARGS='http1 sse'
 	done
 
 .PHONY: clean
-clean: ## remove what was built, but for .venv/ and downloaded kernels
+clean: ## remove what was built, but for .venv/, downloaded kernels and clients
 	rm -rf $(STAMPS) build/lib* build/temp* build/bdist* build/wheel build/kernel-job dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
 	rm -rf libagenttracer/bpf_objects libagenttracer/binding/_libbpf.c $(EXTENSION)
 	find libagenttracer tests benchmarks demo tools _cffi_build -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
-distclean: clean ## remove everything that is not in git: .venv/ and downloaded kernels too
+distclean: clean ## remove everything that is not in git: .venv/, kernels and clients too
 	rm -rf .venv build

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 WORK = ROOT / "build" / "wheel"
+ARCHITECTURES = ("x86_64", "arm64")
 BUNDLED = re.compile(r"lib(bpf|elf|z|zstd)\.so\.")  # zstd: newer libelfs need it
 
 
@@ -91,14 +92,14 @@ def add_notices(wheel: Path, libraries: list[Path]) -> None:
 def check(wheel: Path) -> None:
     """Fails if the wheel is not what it is meant to be."""
     module("abi3audit", "--strict", wheel)
+    objects = [path.name.replace(".c", ".o") for path in sorted((ROOT / "bpf").glob("*.bpf.c"))]
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         for wanted in (
             "libbpf-",
             "libelf-",
             "libz-",
-            "x86_64/ssl.bpf.o",
-            "arm64/ssl.bpf.o",
+            *(f"{arch}/{name}" for arch in ARCHITECTURES for name in objects),
             "licenses/bundled/",
         ):
             if not any(wanted in name for name in names):

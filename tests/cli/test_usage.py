@@ -32,7 +32,7 @@ def test_help_lists_the_commands(option: str) -> None:
     done = run(option)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: libagenttracer ")
-    for command in ("ssl", "replay", "schema"):
+    for command in ("ssl", "process", "replay", "doctor", "schema"):
         assert re.search(rf"^  {command} +\S", done.stdout, re.MULTILINE)
 
 
