@@ -60,6 +60,17 @@ static __always_inline void read_arguments(__u64 regs, struct call_arguments *to
 	to->a[5] = part.r9;
 }
 
+/* One argument, where the stack has no room for all. */
+static __always_inline __u64 call_argument(__u64 regs, const int index)
+{
+	switch (index) {
+	case 0: return BPF_PROBE_READ_REGS(regs, di);
+	case 1: return BPF_PROBE_READ_REGS(regs, si);
+	case 2: return BPF_PROBE_READ_REGS(regs, dx);
+	default: return BPF_PROBE_READ_REGS(regs, r8); /* 4 */
+	}
+}
+
 /* arch/x86/entry/syscalls/syscall_64.tbl */
 static __always_inline enum call call_of_number(__s64 nr)
 {
@@ -141,6 +152,19 @@ static __always_inline void read_arguments(__u64 regs, struct call_arguments *to
 	to->a[3] = BPF_CORE_READ(kernel, regs[3]);
 	to->a[4] = BPF_CORE_READ(kernel, regs[4]);
 	to->a[5] = BPF_CORE_READ(kernel, regs[5]);
+}
+
+/* One argument, where the stack has no room for all. */
+static __always_inline __u64 call_argument(__u64 regs, const int index)
+{
+	struct pt_regs___kernel *kernel = (struct pt_regs___kernel *)regs;
+
+	switch (index) {
+	case 0: return BPF_CORE_READ(kernel, orig_x0);
+	case 1: return BPF_CORE_READ(kernel, regs[1]);
+	case 2: return BPF_CORE_READ(kernel, regs[2]);
+	default: return BPF_CORE_READ(kernel, regs[4]);
+	}
 }
 
 /* include/uapi/asm-generic/unistd.h */

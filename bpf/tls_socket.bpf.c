@@ -17,27 +17,23 @@ KEEP_TYPE(socket_over_record);
 /* Where the current call has the first bytes that it sent; 0 if it is of another kind. */
 static __always_inline __u64 sent_buffer(__u64 *bytes)
 {
-	__u64 regs = current_regs();
-	struct call_arguments args;
-	struct message message = {};
+	__u64 regs = current_regs(), parts = call_argument(regs, 1);
 	__u64 part[2] = {}; /* struct iovec */
 
-	read_arguments(regs, &args);
 	switch (CALL_NUMBER(regs)) {
 	case NR_WRITE:
 	case NR_SENDTO:
-		*bytes = args.a[2];
-		return args.a[1];
+		*bytes = call_argument(regs, 2);
+		return parts;
 	case NR_SENDMSG:
-		bpf_probe_read_user(&message, sizeof(message), (void *)args.a[1]);
+		bpf_probe_read_user(&parts, sizeof(parts), (void *)parts + __builtin_offsetof(struct message, iov));
 		break;
 	case NR_WRITEV:
-		message.iov = args.a[1];
 		break;
 	default:
 		return 0;
 	}
-	bpf_probe_read_user(part, sizeof(part), (void *)message.iov);
+	bpf_probe_read_user(part, sizeof(part), (void *)parts);
 	*bytes = part[1];
 	return part[0];
 }

@@ -17,12 +17,10 @@ const volatile bool sockets_followed = false; /* the programs of tls_socket.bpf.
 /* The descriptor that the current system call was given, if it is this socket's; else -1. */
 static __always_inline __s32 fd_of_call(__u64 sk)
 {
-	struct call_arguments args;
+	__s32 fd = call_argument(current_regs(), 0);
+	struct file *file = file_of_fd((struct task_struct *)bpf_get_current_task(), fd);
 
-	read_arguments(current_regs(), &args);
-	struct file *file = file_of_fd((struct task_struct *)bpf_get_current_task(), (__s32)args.a[0]);
-
-	return (__u64)sock_of_file(file) == sk ? (__s32)args.a[0] : -1;
+	return (__u64)sock_of_file(file) == sk ? fd : -1;
 }
 
 static __always_inline struct tls_socket *get_tls_socket(__u64 sk, __u64 start_ns)
@@ -48,19 +46,15 @@ struct peer { /* struct sockaddr_in, struct sockaddr_in6 */
 /* Where the current call sends a datagram to, if its socket is not connected; family 0: it does not say. */
 static __always_inline void peer_of_call(struct peer *peer)
 {
-	__u64 regs = current_regs(), name;
-	struct call_arguments args;
-	struct message message = {};
+	__u64 regs = current_regs(), name = 0;
 
-	read_arguments(regs, &args);
 	switch (CALL_NUMBER(regs)) {
 	case NR_SENDTO:
-		name = args.a[4];
+		name = call_argument(regs, 4);
 		break;
 	case NR_SENDMSG:
-	case NR_SENDMMSG: /* the first of them */
-		bpf_probe_read_user(&message, sizeof(message), (void *)args.a[1]);
-		name = message.name;
+	case NR_SENDMMSG: /* the first of them; struct user_msghdr begins with the address of the name */
+		bpf_probe_read_user(&name, sizeof(name), (void *)call_argument(regs, 1));
 		break;
 	default:
 		return;
