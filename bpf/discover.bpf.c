@@ -18,6 +18,7 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define MAX_LOADED_OBJECTS 4096
 #define STOP_SIGNAL 19 /* SIGSTOP on x86-64 and arm64 */
 #define SETUID_MODE 04000
+#define EBUSY 16
 #define SAME_LIST 0 /* r_state RT_CONSISTENT */
 
 const volatile __u32 hold = 0;	     /* whether launched processes are held */
@@ -273,6 +274,7 @@ static long look_at_object(__u32 index, void *data)
 	struct walk *walk = data;
 	struct loaded_object object;
 	struct image_key image;
+	bool busy;
 
 	(void)index;
 	if (!walk->at || bpf_probe_read_user(&object, sizeof(object), (void *)walk->at))
@@ -281,9 +283,10 @@ static long look_at_object(__u32 index, void *data)
 	if (++walk->seen <= walk->known)
 		return 0;
 	walk->image.inode = 0;
-	bpf_find_vma(bpf_get_current_task_btf(), object.dynamic, note_file, walk, 0);
+	/* another thread may just map something: then the tracer looks at all that is mapped */
+	busy = bpf_find_vma(bpf_get_current_task_btf(), object.dynamic, note_file, walk, 0) == -EBUSY;
 	image = walk->image;
-	if (!image.inode || bpf_map_lookup_elem(&known_images, &image))
+	if ((!image.inode && !busy) || bpf_map_lookup_elem(&known_images, &image))
 		return 0;
 	if (!walk->stopped)
 		walk->stopped = 1 + hold_current(walk->leader, walk->tgid, walk->start_ns);

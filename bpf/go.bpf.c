@@ -86,13 +86,6 @@ struct tcp_sock {
 	__u64 bytes_received;
 };
 
-struct sock_common___state {
-	volatile __u8 skc_state;
-};
-
-struct sock___state {
-	struct sock_common___state __sk_common;
-};
 #pragma clang attribute pop
 
 static __always_inline __u64 read_pointer(__u64 at)
@@ -144,7 +137,7 @@ __noinline int is_new_socket(__u64 conn, __s32 fd, __u64 start_ns)
 	struct go_socket now = { .socket = (__u64)sk };
 
 	/* after the end of a socket what came before it can still be read */
-	if (!sk || BPF_CORE_READ((struct sock___state *)sk, __sk_common.skc_state) == TCP_CLOSE)
+	if (!sk || state_of_sock((struct sock *)sk) == TCP_CLOSE)
 		return 0;
 	struct tls_socket *known = get_tls_socket((__u64)sk, start_ns);
 

@@ -27,6 +27,21 @@ struct message { /* struct user_msghdr, struct iovec */
 	__u64 iov_count;
 };
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sock_common___state {
+	volatile __u8 skc_state;
+};
+
+struct sock___state {
+	struct sock_common___state __sk_common;
+};
+#pragma clang attribute pop
+
+static __always_inline __u8 state_of_sock(struct sock *sk)
+{
+	return BPF_CORE_READ((struct sock___state *)sk, __sk_common.skc_state);
+}
+
 static __always_inline struct sock *sock_of_file(struct file *file)
 {
 	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFSOCK)

@@ -85,8 +85,15 @@ static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 	/* a datagram to port 443 is QUIC: to be named, no more */
 	if (!stream && (!sent || port_of_call(sk) != HTTPS_PORT))
 		return;
+	/* its end has been told: nothing would take it out again before its address is another's */
+	if (stream && state_of_sock(sk) == TCP_CLOSE)
+		return;
 	struct tls_socket *known = get_tls_socket(socket, start_ns);
 
+	if (known && !stream && known->start_ns != start_ns) { /* nothing tells the end of one for datagrams */
+		bpf_map_delete_elem(&tls_sockets, &socket);
+		known = get_tls_socket(socket, start_ns);
+	}
 	if (!known)
 		return;
 	if (sent && !(known->flags & SOCKET_TLS) && known->looks < MAX_LOOKS) {
@@ -104,7 +111,10 @@ static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 	__u32 depth = thread->depth;
 
 	if (depth > 0) {
-		frame_at(thread, depth - 1)->socket = socket;
+		struct frame *frame = frame_at(thread, depth - 1);
+
+		if (may_be_tls || !frame->socket) /* a callback of the application may use another one */
+			frame->socket = socket;
 	} else if (!sent) {
 		/* an event loop may receive from several sockets before it reads from the first connection */
 		if (thread->received_ssl || !thread->received_socket)

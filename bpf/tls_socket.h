@@ -178,6 +178,8 @@ __noinline int bind_socket(__u64 ssl, __u64 socket, __u32 binding)
 
 	if (is_settled(connection, binding, gone))
 		return 0;
+	if (!gone && known && (old->flags & SOCKET_TLS) && !(known->flags & SOCKET_TLS))
+		return 0; /* a callback of the application has used it */
 	if (known && connection->function < FN_AEAD_SEAL) { /* there, each direction has an object of its own */
 		key.ssl = known->ssl;
 		other = key.ssl && key.ssl != ssl ? bpf_map_lookup_elem(&connections, &key) : NULL;

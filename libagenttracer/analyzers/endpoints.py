@@ -6,7 +6,7 @@ import fnmatch
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable
 
-from ..events import Event, Loss, SslConnection, SslData, SslUnseen
+from ..events import Event, Loss, SslClose, SslConnection, SslData, SslUnseen
 
 __all__ = ["EndpointFilter"]
 
@@ -52,30 +52,31 @@ class EndpointFilter:
             return (event,)
         if isinstance(event, SslConnection):
             wanted = self._decided[connection_id] = self._wants(event)
+            self._decided.move_to_end(connection_id)
             if len(self._decided) > MAX_CONNECTIONS:
                 self._decided.popitem(last=False)
             held = self._take(connection_id)
             if wanted:
                 return (event, *held)
-            self.filtered += 1 + len(held)
-            return ()
+            self.filtered += 1
+            return self._leave_out(held)
         decided = self._decided.get(connection_id)
         if decided is not None:
+            if isinstance(event, SslClose):
+                del self._decided[connection_id]
+            else:  # one that lasts is not pushed out by many that do not
+                self._decided.move_to_end(connection_id)
             return self._pass(event, decided)
         return self._hold(connection_id, event)
 
     def tick(self, now_ns: int) -> Iterable[Event]:
         """Gives up what has waited too long."""
-        for connection_id, held in list(self._held.items()):
-            if now_ns - held[0].timestamp_ns > HOLD_NS:
-                self._give_up(connection_id)
-        return ()
+        late = [key for key, held in self._held.items() if now_ns - held[0].timestamp_ns > HOLD_NS]
+        return [event for key in late for event in self._give_up(key)]
 
     def flush(self) -> Iterable[Event]:
         """Gives up what still waits."""
-        for connection_id in list(self._held):
-            self._give_up(connection_id)
-        return ()
+        return [event for key in list(self._held) for event in self._give_up(key)]
 
     def _wants(self, event: SslConnection | SslUnseen) -> bool:
         if self._ports and self._ports.isdisjoint((event.local_port, event.remote_port)):
@@ -96,9 +97,10 @@ class EndpointFilter:
         self._held.setdefault(connection_id, deque()).append(event)
         self._held_events += 1
         self._held_bytes += _bytes_of(event)
+        told: list[Event] = []
         while self._held_events > MAX_HELD_EVENTS or self._held_bytes > MAX_HELD_BYTES:
-            self._give_up(next(iter(self._held)))
-        return ()
+            told += self._give_up(next(iter(self._held)))
+        return told
 
     def _take(self, connection_id: str) -> deque[Event]:
         held = self._held.pop(connection_id, deque())
@@ -106,10 +108,15 @@ class EndpointFilter:
         self._held_bytes -= sum(map(_bytes_of, held))
         return held
 
-    def _give_up(self, connection_id: str) -> None:
-        held = self._take(connection_id)
-        self.filtered += len(held)
-        self.unknown += len(held)
+    def _give_up(self, connection_id: str) -> list[Event]:
+        before = self.filtered
+        told = self._leave_out(self._take(connection_id))
+        self.unknown += self.filtered - before
+        return told
+
+    def _leave_out(self, held: Iterable[Event]) -> list[Event]:
+        """All but what is missing: the counts are the kernel's."""
+        return [loss for event in held for loss in self._pass(event, False)]
 
 
 def _bytes_of(event: Event) -> int:

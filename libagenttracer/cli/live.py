@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,15 @@ from typing import Any
 import click
 
 from ..errors import OutputClosed, OutputError
+from ..outputs.process_text import one_line
+from ..outputs.wrapping import terminal_columns
 from ..runners.interface import LibraryCoverage
 from ..runners.runner import Runner, Stats
 from ..runners.ssl import SslRunner
 
 __all__ = ["check_times", "handle_signals", "run_live", "summary"]
+
+_NO_BREAK = "\u00a0"  # a name and its number stay on one line
 
 
 def check_times(*seconds: float | None) -> None:
@@ -64,7 +69,8 @@ def run_live(
     if not quiet:
         stats = runner.stats
         stats.notes.extend(notes())
-        print(summary(stats, time.monotonic() - began_s, tls=isinstance(runner, SslRunner)), file=sys.stderr)
+        seconds, tls = time.monotonic() - began_s, isinstance(runner, SslRunner)
+        print(summary(stats, seconds, tls=tls, width=terminal_columns(sys.stderr)), file=sys.stderr)
     if problem is not None:
         if runner.launched is not None:
             runner.launched.wait()  # untraced from here on, but it still gets our signals
@@ -102,8 +108,13 @@ def _in_foreground() -> bool:
         return False
 
 
-def summary(stats: Stats, seconds: float, *, tls: bool) -> str:
-    """The lines that are shown at the end."""
+def summary(stats: Stats, seconds: float, *, tls: bool, width: int | None = None) -> str:
+    """The lines that are shown at the end.
+
+    Args:
+        tls: it was TLS that was traced.
+        width: columns that longer lines are wrapped to; None: they are not.
+    """
     lost = ", ".join(
         f"{cause} {count.records}" + (f" ({count.bytes} bytes)" if tls or count.bytes else "")
         for cause, count in stats.lost.items()
@@ -122,16 +133,40 @@ def summary(stats: Stats, seconds: float, *, tls: bool) -> str:
         lines.append("  calls of 32-bit programs cannot be seen")
     lines += [f"  the kernel did not run {name} {count} times" for name, count in stats.missed_runs.items()]
     lines += [f"  {note}" for note in stats.notes]
-    lines += [line for item in stats.libraries for line in _library_lines(item)]
+    lines += [line for item in stats.libraries if item.hits or item.problem for line in _library_lines(item)]
+    if quiet := [_named(item) for item in stats.libraries if not item.hits and not item.problem]:
+        lines.append(f"  no calls: {', '.join(quiet)}")
     if tls and not stats.libraries:
         lines.append("  no TLS library was found")
-    return "\n".join(lines)
+    return "\n".join(part for line in lines for part in _lines(line, width))
 
 
 def _library_lines(item: LibraryCoverage) -> list[str]:
     """A library or executable: what is in it, and how often it was called, or why not and what to do."""
-    kinds = "; ".join(f"{stack.stack} {stack.version}".strip() for stack in item.stacks if not stack.reason)
-    hits = ", ".join(f"{name} {count}" for name, count in item.hits.items()) or "no calls"
-    lines = [f"  {item.path}{f' ({kinds})' if kinds else ''}: {item.problem or hits}"]
+    hits = ", ".join(f"{name}{_NO_BREAK}{count}" for name, count in item.hits.items())
+    lines = [f"  {_named(item)}: {item.problem or hits}"]
     lines += [f"    {stack.advice}" for stack in item.stacks if stack.advice]
     return lines
+
+
+def _named(item: LibraryCoverage) -> str:
+    stacks = [f"{stack.stack} {stack.version}".strip() for stack in item.stacks if not stack.reason]
+    return f"{item.path} ({'; '.join(stacks)})" if stacks else item.path
+
+
+def _lines(line: str, width: int | None) -> list[str]:
+    """One line of the summary, wrapped; names in it, which are others' words, cannot break it."""
+    indent = line[: len(line) - len(line.lstrip())]
+    text = one_line(line[len(indent) :])
+    if width is None:
+        parts = [indent + text]
+    else:
+        parts = textwrap.wrap(
+            text,
+            max(width, 20),
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return [part.replace(_NO_BREAK, " ") for part in parts]

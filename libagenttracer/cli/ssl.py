@@ -98,6 +98,8 @@ def ssl_command(
     set_verbosity(verbose)
     check_times(for_s)
     stages, made = make_stages(options)
+    if not all(host.strip() for host in hosts):
+        raise click.UsageError("an empty name can match no host")
     endpoints = EndpointFilter(ports, hosts) if ports or hosts else None
     if har and not stages.http:
         raise click.UsageError("--har goes with --http")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
@@ -78,6 +79,7 @@ class SslRunner(Runner):
         self._closes = closes
         self._ring_bytes = ring_bytes
         self._identity = TracerIdentity()
+        self._empty_ns = 0  # what the ring did not have happened later, since the boot
         self._source: SslSource | None = None
         self._decoder: SslDecoder | None = None
 
@@ -102,6 +104,7 @@ class SslRunner(Runner):
     def _decode(self, reader: RingReader) -> tuple[list[Event], bool]:
         assert self._decoder is not None
         position = reader.ring.position
+        self._empty_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         with reader.lease() as lease:
             return self._decoder.decode(lease.view, lease.spans(), position), bool(len(lease))
 
@@ -109,7 +112,8 @@ class SslRunner(Runner):
         assert self._source is not None
         assert self._decoder is not None
         # the counters first: a loss that is counted now is in the totals that are read after
-        return self._decoder.settle(reader.losses(), self._source.connection_totals(), final=final)
+        losses, totals = reader.losses(), self._source.connection_totals()
+        return self._decoder.settle(losses, totals, final=final, now_ns=self._empty_ns)
 
     def _rescan(self) -> None:
         """Discovery has threads of its own."""

@@ -114,7 +114,12 @@ class SslDecoder:
         return events
 
     def settle(
-        self, losses: dict[LossCause, LossCount], totals: Iterable[ConnectionTotals], *, final: bool
+        self,
+        losses: dict[LossCause, LossCount],
+        totals: Iterable[ConnectionTotals],
+        *,
+        final: bool,
+        now_ns: int = 0,
     ) -> list[Event]:
         """Tells the losses that no gap has shown, and the processes of which nothing is seen.
 
@@ -122,12 +127,14 @@ class SslDecoder:
             losses: the kernel's counters, read before `totals`.
             totals: the kernel's counts by connection; looked at only if something is missing.
             final: nothing more will come. Until then call it only when the ring is empty.
+            now_ns: since the boot, taken before the ring was found empty; 0: the last record's time.
         """
         events: list[Event] = []
+        now_ns = max(now_ns, self._last_ns)
         for connection, loss in self._losses.settle(losses, totals, self._settled, final=final):
             self._tell_loss(connection, loss, events)
-        events += self._joiner.settle(self._now_ns(), final=final)
-        before_ns = self._last_ns + 1 if final else self._last_ns - UNSEEN_AFTER_NS
+        events += self._joiner.settle(now_ns + self._identity.epoch_offset_ns, final=final)
+        before_ns = now_ns + 1 if final else now_ns - UNSEEN_AFTER_NS
         for item in self._sockets.unasked(before_ns):
             if item.protocol == "quic" or (item.tgid, item.start_ns) not in self._seen:
                 events += self._tell_unseen(item)
@@ -140,7 +147,7 @@ class SslDecoder:
         return self._connection(seen.tgid, seen.ssl, seen.generation_ns)
 
     def _tell_loss(self, connection: ConnectionState | None, loss: Loss, events: list[Event]) -> None:
-        if connection is not None and connection.stream is not None:
+        if connection is not None and (connection.stream is not None or self._joiner.holds(connection)):
             events += self._joiner.feed(connection, loss)
         else:
             events.append(loss)
@@ -182,7 +189,7 @@ class SslDecoder:
         process = connection.process
         if process is None:
             process = connection.process = self._table.get(tgid, record.start_ns)
-            self._first_data(connection, tgid, record.start_ns, library)
+            self._first_data(connection, record)
         else:
             self._table.touch(process)
         way = flags & _WRITTEN
@@ -236,10 +243,10 @@ class SslDecoder:
             for event in told:
                 events += self._joiner.feed(connection, event)  # type: ignore[arg-type]
 
-    def _first_data(self, connection: ConnectionState, tgid: int, start_ns: int, library: int) -> None:
-        connection.library = library
-        connection.endless = bool(library & LIBRARY_ENDLESS)
-        self._has_seen(tgid, start_ns)
+    def _first_data(self, connection: ConnectionState, record: Any) -> None:
+        connection.library = record.library
+        connection.endless = bool(record.library & LIBRARY_ENDLESS)
+        self._has_seen(record.tgid, record.start_ns)
 
     def _has_seen(self, tgid: int, start_ns: int) -> None:
         if len(self._seen) >= MAX_CONNECTIONS:
@@ -354,8 +361,8 @@ class SslDecoder:
             if known:  # the keys of the other direction have told it already
                 events += released
                 return
-        if item is not None:
-            item.bound.append(connection)
+        elif item is not None:
+            item.bind(connection)
         fields = _UNKNOWN_SOCKET if item is None else item.fields()
         events.append(SslConnection(*(*common, id_, *fields, _BINDINGS.get(record.binding, "object"))))
         events += released
@@ -373,14 +380,12 @@ class SslDecoder:
             record.time_ns + self._identity.epoch_offset_ns, "ssl", record.tgid, record.tid, process.ppid,
             process.uid, process.comm, process.exe,
         )  # fmt: skip
-        for connection in item.bound:
-            stream = connection.stream or connection
-            if connection.endless and any(stream.bytes):
-                late = connection.stream.joined_late if connection.stream else False
-                library = self._library(connection.library)
-                events.append(
-                    SslClose(*(self._identity.next_id(), *common, stream.id, *stream.bytes, library, late))
-                )
+        ends = [(one.id, one.bytes, self._library(one.library), False) for one in item.bound if one.endless]
+        if item.stream is not None:
+            ends.append((item.stream.id, item.stream.bytes, item.stream.library, item.stream.joined_late))
+        for id_, carried, library, late in ends:
+            if any(carried):
+                events.append(SslClose(*(self._identity.next_id(), *common, id_, *carried, library, late)))
 
     def _connection(self, tgid: int, ssl: int, generation_ns: int) -> ConnectionState:
         connection = self._connections.get((tgid, ssl))

@@ -19,6 +19,8 @@ __all__ = ["Joiner", "Stream"]
 HOLD_NS = 1_000_000_000
 MAX_HELD_BYTES = 4 << 20
 MAX_HELD_EVENTS = 4096
+MAX_ALL_BYTES = 64 << 20
+MAX_ALL_EVENTS = 65536
 
 
 class Stream:
@@ -28,14 +30,16 @@ class Stream:
         id: the connection's.
         bytes: read and written so far.
         joined_late: it was first seen after it had begun.
+        library: of what has come last.
     """
 
-    __slots__ = ("bytes", "id", "joined_late")
+    __slots__ = ("bytes", "id", "joined_late", "library")
 
     def __init__(self, id_: str, *, joined_late: bool) -> None:
         self.id = id_
         self.bytes = [0, 0]
         self.joined_late = joined_late
+        self.library = ""
 
 
 class _Held:
@@ -51,7 +55,8 @@ class Joiner:
     """Gives events of keys the connection that they belong to. A key is anything that has a `stream`."""
 
     def __init__(self) -> None:
-        self._held: dict[Any, _Held] = {}
+        self._held: dict[Any, _Held] = {}  # what has waited longest comes first
+        self._events = self._bytes = 0  # of all keys
 
     def feed(self, key: Any, event: SslData | Loss) -> list[Event]:
         """The events that can be told now."""
@@ -61,10 +66,20 @@ class Joiner:
         if held is None:
             held = self._held[key] = _Held(event.timestamp_ns)
         held.events.append(event)
-        held.bytes += len(event.payload) if isinstance(event, SslData) else 0
+        payload_bytes = len(event.payload) if isinstance(event, SslData) else 0
+        held.bytes += payload_bytes
+        self._events += 1
+        self._bytes += payload_bytes
         if held.bytes > MAX_HELD_BYTES or len(held.events) > MAX_HELD_EVENTS:
             return self._let_go(key)
-        return []
+        given: list[Event] = []
+        while self._bytes > MAX_ALL_BYTES or self._events > MAX_ALL_EVENTS:
+            given += self._let_go(next(iter(self._held)))
+        return given
+
+    def holds(self, key: Any) -> bool:
+        """Whether events of the key wait for its socket."""
+        return key in self._held
 
     def bind(self, key: Any, socket: Socket, id_: str) -> list[Event]:
         """A key's records go through this socket: the events that waited for it."""
@@ -83,6 +98,8 @@ class Joiner:
         held = self._held.pop(key, None)
         if held is None:
             return []
+        self._events -= len(held.events)
+        self._bytes -= held.bytes
         if key.stream is None:
             key.stream = Stream(key.id, joined_late=True)
         return [_moved(key.stream, event) for event in held.events]
@@ -99,6 +116,7 @@ def _moved(stream: Stream, event: Any) -> Event:
             stream.bytes[way] += event.lost_bytes
         return msgspec.structs.replace(event, connection_id=stream.id, offset=offset)
     stream.bytes[way] += event.data_len
+    stream.library = event.library
     moved: Event = msgspec.structs.replace(
         event, connection_id=stream.id, offset=offset, joined_late=stream.joined_late
     )

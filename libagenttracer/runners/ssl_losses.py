@@ -58,6 +58,7 @@ class LossTeller:
         self._identity = identity
         self._now_ns = now_ns
         self._told: dict[LossCause, list[int]] = {cause: [0, 0] for cause in LossCause}
+        self._looked = 0  # ring_full's count when the totals had nothing more to tell
 
     def settle(
         self,
@@ -84,11 +85,15 @@ class LossTeller:
             if final or cause not in (LossCause.TRUNCATED, LossCause.READ_FAULT):
                 found += self._rest(cause, losses[cause])
         full = losses[LossCause.RING_FULL]
-        if full.records > self._told[LossCause.RING_FULL][0]:
+        if full.records > self._told[LossCause.RING_FULL][0] and (final or full.records != self._looked):
+            unsettled = False
             for seen in totals:
                 connection = connection_of(seen, final)
                 if connection is not None:
                     found += self._connection(connection, seen, final)
+                    unsettled |= connection.unsettled is seen
+            # what stays untold is of no connection; looking is not for nothing: there may be many
+            self._looked = 0 if unsettled else full.records
             if final:
                 found += self._rest(LossCause.RING_FULL, full)
         return found

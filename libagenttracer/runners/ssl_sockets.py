@@ -15,6 +15,7 @@ from .client_hello import parse_client_hello
 __all__ = ["Socket", "SocketTable"]
 
 MAX_SOCKETS = 65536
+MAX_BOUND = 64  # connections inside another one share its socket
 _UDP = socket.IPPROTO_UDP
 
 
@@ -29,7 +30,7 @@ class Socket:
         fd: its descriptor, None if it is not known.
         local_address, local_port, remote_address, remote_port: what it connects.
         server_name, alpn: what the ClientHello asked for; None if there was none, or nothing in it.
-        bound: connections that go through it.
+        bound: connections that go through it, those aside that are seen as two; the first ones.
         stream: what joins the two directions of a connection that is seen as two (see `ssl_joining`).
     """
 
@@ -56,6 +57,11 @@ class Socket:
         self.alpn = (list(hello.alpn) or None) if hello else None
         self.bound: list[Any] = []
         self.stream: Any = None
+
+    def bind(self, connection: Any) -> None:
+        """A connection goes through it."""
+        if len(self.bound) < MAX_BOUND and connection not in self.bound:
+            self.bound.append(connection)
 
     def fields(self) -> tuple[Any, ...]:
         """What events tell of it, in the order of their fields."""

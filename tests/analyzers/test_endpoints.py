@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from libagenttracer.analyzers import EndpointFilter
+from libagenttracer.analyzers import EndpointFilter, endpoints
 from libagenttracer.analyzers.endpoints import HOLD_NS, MAX_HELD_BYTES, MAX_HELD_EVENTS
-from libagenttracer.events import Loss, SslConnection, SslData, SslUnseen
+from libagenttracer.events import Loss, SslClose, SslConnection, SslData, SslUnseen
 
 WHO: dict[str, Any] = {"pid": 1, "tid": 1, "ppid": 0, "uid": 0, "comm": "c", "exe": "/c"}
 
@@ -103,3 +103,27 @@ def test_losses_and_what_has_no_connection_pass() -> None:
     )  # fmt: skip
     assert list(chosen.feed(unseen)) == [unseen]
     assert list(EndpointFilter([80]).feed(unseen)) == []
+
+
+def test_losses_that_waited_pass_although_their_connection_is_left_out() -> None:
+    chosen = EndpointFilter([443])
+    lost = [Loss("id", 0, "ssl", "ring_full", 1, 5, connection_id=name) for name in "abc"]
+    for loss in lost:
+        assert list(chosen.feed(said(loss.connection_id or ""))) == []
+        assert list(chosen.feed(loss)) == []
+    assert list(chosen.feed(connected("a", port=80))) == [lost[0]]
+    assert list(chosen.tick(HOLD_NS + 1)) == lost[1:]
+    assert (chosen.filtered, chosen.unknown) == (4, 2)
+    assert list(chosen.feed(lost[0])) == [lost[0]]
+
+
+def test_a_connection_that_lasts_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "MAX_CONNECTIONS", 4)
+    chosen = EndpointFilter([443])
+    chosen.feed(connected("long"))
+    for number in range(10):
+        chosen.feed(connected(str(number)))
+        assert len(list(chosen.feed(said("long")))) == 1
+    closed = SslClose("id", 0, "ssl", **WHO, connection_id="long", read_bytes=0, written_bytes=0, library="")
+    assert list(chosen.feed(closed)) == [closed]
+    assert "long" not in chosen._decided

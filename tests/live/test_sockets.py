@@ -95,6 +95,28 @@ step(lambda: tls.write(b"GET /bytes/5 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"))
 step(lambda: tls.read(1000))
 """
 
+CALLBACK_TALKS = """
+import socket, ssl, sys, time
+# what the application does in a callback of the TLS library goes through another socket
+listener = socket.create_server(("127.0.0.1", 0))
+plain = socket.create_connection(listener.getsockname())
+plain.sendall(b"hello")
+context = ssl.create_default_context(cafile=sys.argv[2])
+context._msg_callback = lambda *_: plain.sendall(b"a line")
+raw = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+tls = context.wrap_socket(raw, server_hostname="localhost")
+own = tls.getsockname()[1]
+time.sleep(0.2)
+tls.setblocking(False)
+try:
+    tls.recv(100)  # the session tickets only
+except ssl.SSLWantReadError:
+    pass
+tls.setblocking(True)
+tls.sendall(b"GET /bytes/5 HTTP/1.1\\r\\nHost: x\\r\\nX-Port: %d\\r\\n\\r\\n" % own)
+tls.recv(10000)
+"""
+
 
 def traced(server: LocalServer, tmp_path: Path, script: str, *more: str) -> list[Event]:
     path = tmp_path / "client.py"
@@ -111,10 +133,10 @@ def check_ports(server: LocalServer, events: list[Event], count: int) -> set[str
     """Each connection's own requests say from which port they come. Returns how it is known."""
     told = {event.connection_id: event for event in events if isinstance(event, SslConnection)}
     assert len(told) == count
-    for event in told.values():
-        assert (event.local_address, event.remote_address) == ("127.0.0.1", "127.0.0.1")
-        assert (event.remote_port, event.server_name) == (server.port, "localhost")
-        assert event.fd is not None
+    for item in told.values():
+        assert (item.local_address, item.remote_address) == ("127.0.0.1", "127.0.0.1")
+        assert (item.remote_port, item.server_name) == (server.port, "localhost")
+        assert item.fd is not None
     said = 0
     for event in events:
         if isinstance(event, SslData) and event.direction == "write":
@@ -123,7 +145,7 @@ def check_ports(server: LocalServer, events: list[Event], count: int) -> set[str
             assert not event.joined_late
             said += 1
     assert said >= count
-    return {event.binding for event in told.values()}
+    return {item.binding for item in told.values()}
 
 
 def test_fifty_connections_over_memory_bios(server: LocalServer, tmp_path: Path) -> None:
@@ -141,6 +163,12 @@ def test_plain_text_next_to_a_call_is_no_tls(server: LocalServer, tmp_path: Path
     # nothing of TLS is next to a call: it stays unknown, and is not taken for the socket that is
     assert [event for event in events if isinstance(event, SslConnection)] == []
     assert any(isinstance(event, SslData) for event in events)
+
+
+def test_a_socket_that_a_callback_uses_is_not_the_connections(server: LocalServer, tmp_path: Path) -> None:
+    events = traced(server, tmp_path, CALLBACK_TALKS)
+    assert sum(isinstance(event, SslConnection) for event in events) == 1
+    assert check_ports(server, events, 1) == {"inside_call"}
 
 
 def test_port_and_host(server: LocalServer) -> None:
@@ -189,6 +217,15 @@ def test_quic_is_named() -> None:
         (told,) = runner
     assert isinstance(told, SslUnseen)
     assert (told.protocol, told.remote_port) == ("quic", 443)
+
+
+def test_quic_is_named_where_the_kernel_uses_a_sockets_address_again() -> None:
+    script = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x' * 1200, ('127.0.0.1', 443))"
+    with SslRunner(
+        command=["sh", "-c", f'for i in 1 2 3 4 5 6; do {sys.executable} -S -c "{script}"; done']
+    ) as runner:
+        told = [event for event in runner if isinstance(event, SslUnseen)]
+    assert len({event.pid for event in told}) == len(told) == 6
 
 
 def test_port_443_of_a_process_that_ran_before(tmp_path: Path, other_library: str) -> None:

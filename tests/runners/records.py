@@ -461,10 +461,11 @@ class Bench:
         final: bool = False,
         ring_full: tuple[int, int] = (0, 0),
         counts: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+        now_ns: int = 0,
     ) -> list[Event]:
         """Settles with these totals; the kernel's counters are records and bytes by cause."""
         counters = losses({"ring_full": ring_full, **counts})
-        return self.decoder.settle(counters, seen, final=final)
+        return self.decoder.settle(counters, seen, final=final, now_ns=now_ns)
 
 
 def only_data(events: list[Event]) -> list[SslData]:

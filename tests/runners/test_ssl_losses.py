@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from .records import (
     Bench,
     data,
     handshake,
+    losses,
     only_data,
     only_losses,
     process,
@@ -118,6 +120,22 @@ def test_a_connection_that_does_not_rest_is_left_alone(bench: Bench) -> None:
     bench.feed(data(b"x" * 10, index=0, offset=0))
     for n in range(2, 6):
         assert bench.settle(totals((n, n * 10)), ring_full=(1, 10)) == []
+
+
+def test_the_totals_are_not_read_again_for_what_they_cannot_tell(bench: Bench) -> None:
+    looked = 0
+
+    def seen() -> Iterator[ConnectionTotals]:
+        nonlocal looked
+        looked += 1
+        yield totals((1, 10))
+
+    bench.feed(data(bytes(10), index=0, offset=0))
+    for lost, times in ((1, 1), (1, 1), (2, 2), (2, 2)):
+        assert bench.decoder.settle(losses({"ring_full": (lost, 0)}), seen(), final=False) == []
+        assert looked == times
+    assert len(only_losses(bench.decoder.settle(losses({"ring_full": (2, 0)}), seen(), final=True))) == 1
+    assert looked == 3
 
 
 def test_at_the_end_everything_is_told_at_once(bench: Bench) -> None:

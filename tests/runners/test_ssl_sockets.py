@@ -10,7 +10,8 @@ from libagenttracer.events import Loss, SslClose, SslConnection, SslData, SslUns
 from libagenttracer.runners.interface import LibraryTable
 from libagenttracer.runners.record_kinds import LIBRARY_ENDLESS, Binding, SslFunction
 from libagenttracer.runners.ssl_decoder import UNSEEN_AFTER_NS
-from libagenttracer.runners.ssl_joining import HOLD_NS, MAX_HELD_EVENTS
+from libagenttracer.runners.ssl_joining import HOLD_NS, MAX_ALL_EVENTS, MAX_HELD_EVENTS
+from libagenttracer.runners.ssl_sockets import MAX_BOUND
 
 from .client_hellos import RECORDED
 from .records import (
@@ -221,3 +222,77 @@ def test_many_connections_are_not_mixed_up() -> None:
     assert len(said) == 100
     for event in said:
         assert int(event.payload.split()[1]) == (ports[event.connection_id] or 0) - 1000
+
+
+def test_nothing_waits_for_others_to_say_something() -> None:
+    bench = Bench()
+    bench.feed(process(), tls_socket(RECORDED["curl"], time_ns=0), sealed(b"hi", 0, 0, time_ns=0))
+    assert bench.settle(now_ns=HOLD_NS) == []
+    (given,) = only_data(bench.settle(now_ns=HOLD_NS + 1))
+    assert given.payload == b"hi"
+    bench = Bench()
+    bench.feed(process(), tls_socket(RECORDED["curl"], time_ns=0))
+    assert bench.settle(now_ns=UNSEEN_AFTER_NS) == []
+    (told,) = bench.settle(now_ns=UNSEEN_AFTER_NS + 1)
+    assert isinstance(told, SslUnseen)
+
+
+def test_what_is_held_of_many_keys_is_bounded() -> None:
+    bench, given = Bench(), list[SslData]()
+    each, keys = 100, MAX_ALL_EVENTS // 100 + 20
+    for key in range(keys):
+        for index in range(each):
+            given += only_data(bench.feed(sealed(b"x", index, index, ssl=key)))
+        assert len(given) >= each * (key + 1) - MAX_ALL_EVENTS
+    assert [event.offset for event in given[:each]] == list(range(each)), "what waited longest comes first"
+    given += only_data(bench.settle(final=True))
+    assert len(given) == each * keys
+
+
+def test_a_loss_that_only_the_totals_show_keeps_its_place_behind_what_is_held() -> None:
+    bench = Bench()
+    bench.feed(process(), sealed(b"hello", 0, 0))
+    seen = totals((0, 0), (2, 12), ssl=WRITE_KEY)
+    assert bench.settle(seen, ring_full=(1, 7)) == []
+    assert bench.settle(seen, ring_full=(1, 7)) == []
+    said, lost, later = bench.feed(
+        tls_socket(RECORDED["curl"]), ssl_socket(ssl=WRITE_KEY, function=SEAL), sealed(b"!", 2, 12)
+    )[1:]
+    assert isinstance(said, SslData)
+    assert isinstance(lost, Loss)
+    assert isinstance(later, SslData)
+    assert (said.offset, lost.offset, lost.lost_bytes, later.offset) == (0, 5, 7, 12)
+    assert said.connection_id == lost.connection_id == later.connection_id
+
+
+def test_the_end_of_a_connection_whose_first_key_was_that_of_the_handshake() -> None:
+    bench = Bench(LibraryTable(["/a", "/b"]))
+    library = 1 | LIBRARY_ENDLESS
+    bench.feed(
+        process(), tls_socket(RECORDED["curl"]), ssl_socket(ssl=0x3000, function=OPEN),
+        sealed(b"abc", 0, 0, library=library), ssl_socket(ssl=WRITE_KEY, function=SEAL),
+        ssl_socket(ssl=READ_KEY, function=OPEN), opened(b"de", 0, 0, library=library),
+    )  # fmt: skip
+    (end,) = bench.feed(socket_over())
+    assert isinstance(end, SslClose)
+    assert (end.written_bytes, end.read_bytes, end.library) == (3, 2, "/b")
+
+
+def test_where_no_flag_can_be_carried_keys_still_have_no_end_of_their_own() -> None:
+    bench = Bench()
+    bench.feed(
+        process(), tls_socket(RECORDED["curl"]), sealed(b"x", 0, 0, library=0),
+        ssl_socket(ssl=WRITE_KEY, function=SEAL),
+    )  # fmt: skip
+    (end,) = bench.feed(socket_over())
+    assert isinstance(end, SslClose)
+
+
+def test_many_connections_inside_another_one_are_not_all_remembered() -> None:
+    bench = Bench()
+    bench.feed(process(), tls_socket(RECORDED["curl"]))
+    for number in range(3 * MAX_BOUND):
+        bench.feed(ssl_socket(ssl=0x100 + number), ssl_socket(ssl=0x100 + number))
+    item = bench.decoder._sockets.get(SOCKET, SOCKET_NS)
+    assert item is not None
+    assert len(item.bound) == MAX_BOUND
