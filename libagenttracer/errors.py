@@ -14,6 +14,7 @@
     ├── TargetError                  what should be traced is not there
     │   ├── NoSuchProcess            (also a ProcessLookupError)
     │   ├── LibraryError             a file without TLS functions that can be probed
+    │   │   └── DisassemblerMissing  … for want of capstone
     │   └── CommandError             the command to trace could not be started
     ├── OutputError                  an output could not be written
     │   └── OutputClosed             … because nobody reads it any more
@@ -33,6 +34,7 @@ __all__ = [
     "AttachError",
     "BindingError",
     "CommandError",
+    "DisassemblerMissing",
     "FilterError",
     "LayoutError",
     "LibraryError",
@@ -184,6 +186,16 @@ class LibraryError(TargetError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class DisassemblerMissing(LibraryError):
+    """A file can only be searched with the disassembler, which is not installed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "its functions have no symbols, and finding them needs capstone")
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason} (pip install capstone)"
 
 
 class CommandError(TargetError):

@@ -156,7 +156,7 @@ sys.meta_path.insert(0, Blocker())
         "from libagenttracer.binding.layout import record_class, Record",
         "from libagenttracer.binding import record_class, Record",
         "from libagenttracer.binding.btf import struct_members",
-        "from libagenttracer.locators import locate_openssl",
+        "from libagenttracer.locators import locate_all",
         "from libagenttracer.events import from_json, to_json, json_schema; json_schema()",
         "from libagenttracer.outputs import JsonLines, Text; Text(sys.stderr)",
         "from libagenttracer.runners.records import SslDataRecord",

@@ -9,22 +9,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from ..errors import LibraryError
+from ..errors import DisassemblerMissing, LibraryError
 from . import aws_lc, boringssl, gnutls, go, managed, nss, openssl, ring
 from .base import Found, NotReachable, ProbePoint
 from .elf import Image
-from .openssl import locate_openssl
-from .x86_decode import DisassemblerMissing
 
 __all__ = [
+    "INSTALL_CAPSTONE",
     "LOCATORS",
     "Found",
     "Image",
-    "Locator",
     "NotReachable",
     "ProbePoint",
     "locate_all",
-    "locate_openssl",
 ]
 
 Locator = Callable[[Image], Found | NotReachable | None]
@@ -40,6 +37,7 @@ LOCATORS: tuple[tuple[str, Locator], ...] = (
     ("aws-lc", aws_lc.locate),
     ("ring", ring.locate),
 )
+INSTALL_CAPSTONE = "install capstone: pip install capstone"  # the advice where it is needed and missing
 # what a broken file can lead to in code that computes with its numbers
 _BROKEN = (ArithmeticError, LookupError, ValueError, struct.error)
 
@@ -55,7 +53,7 @@ def locate_all(image: Image) -> list[Found | NotReachable]:
         try:
             result = locate(image)
         except DisassemblerMissing as error:
-            result = NotReachable(stack, error.reason, "install capstone: pip install capstone")
+            result = NotReachable(stack, error.reason, INSTALL_CAPSTONE)
         except LibraryError:
             raise
         except _BROKEN as error:

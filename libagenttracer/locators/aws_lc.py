@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..errors import DisassemblerMissing
 from .base import Found, NotReachable, ProbePoint
 from .elf import Image
 from .elf_tables import find_all
 from .rustls_marks import has_rustls, stated_crate_version
-from .x86 import Code, DisassemblerMissing
+from .x86 import Code
 from .x86_errors import Reporter, error_reporters
 
 __all__ = ["locate"]

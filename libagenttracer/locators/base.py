@@ -47,7 +47,7 @@ class NotReachable:
     """A TLS stack is there but cannot be probed, or only a guess could say where.
 
     Attributes:
-        stack: as of `Found`, or "java", "unknown".
+        stack: as of `Found`, or "java", "erlang", "unknown".
         reason: why, in one line.
         advice: what the user can do; "" if nothing is known.
     """

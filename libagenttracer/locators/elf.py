@@ -225,7 +225,7 @@ class Image:
             and 2 * text.size_bytes >= largest.file_bytes
         ):
             return text
-        return Section("", largest.address, largest.offset, largest.file_bytes, "")
+        return Section("", largest.address, largest.offset, largest.file_bytes)
 
     @cached_property
     def functions(self) -> FunctionTable:

@@ -43,25 +43,8 @@ Data = bytes | mmap.mmap
 
 ET_EXEC, ET_DYN = 2, 3
 PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_GNU_EH_FRAME = 1, 2, 3, 4, 0x6474E550
-_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
+_MACHINES = {"x86_64": 62, "aarch64": 183}  # EM_X86_64, EM_AARCH64
 _SYMTAB, _NOBITS, _DYNSYM = 2, 8, 11
-_SECTION_TYPES = {
-    0: "NULL",
-    1: "PROGBITS",
-    _SYMTAB: "SYMTAB",
-    3: "STRTAB",
-    4: "RELA",
-    5: "HASH",
-    6: "DYNAMIC",
-    7: "NOTE",
-    _NOBITS: "NOBITS",
-    9: "REL",
-    _DYNSYM: "DYNSYM",
-    14: "INIT_ARRAY",
-    15: "FINI_ARRAY",
-    19: "RELR",
-    0x6FFFFFF6: "GNU_HASH",
-}
 _STT_NOTYPE, _STT_FUNC, _STT_GNU_IFUNC = 0, 2, 10
 _NT_GNU_BUILD_ID = 3
 
@@ -116,15 +99,13 @@ class Section(NamedTuple):
         name: ".text"
         address: where it is in memory, 0 if nowhere.
         offset: bytes from the file's start.
-        size_bytes: its size; of a "NOBITS" section, in memory only.
-        type: "PROGBITS", "SYMTAB", ...; an unknown type as a number in hexadecimal.
+        size_bytes: its size; that of .bss and its like is in memory only.
     """
 
     name: str
     address: int
     offset: int
     size_bytes: int
-    type: str
 
 
 class Table(NamedTuple):
@@ -161,7 +142,7 @@ def read_header(data: Data, path: str, machine: str) -> FileHeader:
         raise LibraryError(path, f"only 64-bit little-endian files can be probed ({bits})")
     fields = _HEADER.unpack_from(data, 16)
     kind, made_for, program_size, program_count = fields[0], fields[1], fields[8], fields[9]
-    if _machine_name(made_for) != _MACHINES.get(machine, machine):
+    if made_for != _MACHINES.get(machine):
         raise LibraryError(path, f"made for {_machine_name(made_for)}, this is {machine}")
     if kind not in (ET_EXEC, ET_DYN):
         raise LibraryError(path, "neither a program nor a shared library")
@@ -171,6 +152,7 @@ def read_header(data: Data, path: str, machine: str) -> FileHeader:
 
 
 def _machine_name(number: int) -> str:
+    """As elf.h has it."""
     from elftools.elf.enums import ENUM_E_MACHINE
 
     return next((name for name, value in ENUM_E_MACHINE.items() if value == number), f"machine {number}")
@@ -207,7 +189,7 @@ def read_sections(data: Data, header: FileHeader) -> tuple[dict[str, Section], l
         if kind != _NOBITS and (place.end - place.begin != size):
             continue
         name = text_at(data, names.begin + name_at, names.end)
-        sections.setdefault(name, Section(name, address, offset, size, _SECTION_TYPES.get(kind, hex(kind))))
+        sections.setdefault(name, Section(name, address, offset, size))
         if kind in tables and link < len(rows):
             tables[kind].append(SymbolTable(place, _range_of(rows[link], len(data))))
     return sections, [*tables[_DYNSYM][:1], *tables[_SYMTAB][:1]]  # the ABI allows one of each

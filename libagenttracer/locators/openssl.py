@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..errors import LibraryError
 from . import boringssl
 from .base import Found, NotReachable, ProbePoint
-from .elf import Data, Image
+from .elf import Image
 from .openssl_stripped import MARKS, locate_stripped
 
-__all__ = ["DATA_FUNCTIONS", "HANDSHAKE_FUNCTIONS", "LIFE_FUNCTIONS", "locate", "locate_openssl"]
+__all__ = ["DATA_FUNCTIONS", "HANDSHAKE_FUNCTIONS", "LIFE_FUNCTIONS", "locate"]
 
 DATA_FUNCTIONS = ("SSL_read", "SSL_write", "SSL_read_ex", "SSL_write_ex", "SSL_write_ex2", "SSL_sendfile")
 HANDSHAKE_FUNCTIONS = ("SSL_do_handshake", "SSL_connect", "SSL_accept")
@@ -85,22 +84,3 @@ def _old(image: Image) -> NotReachable | None:
         f"it has OpenSSL {versions[0]} in it without symbols, which can be found from OpenSSL 3 on only",
         "use a build with symbols, or one that uses the system's libssl",
     )
-
-
-def locate_openssl(image: Data, *, path: str, machine: str) -> list[ProbePoint]:
-    """The functions to probe in a libssl.
-
-    Args:
-        image: the whole file.
-        path: for error messages.
-        machine: as `os.uname().machine`.
-
-    Raises:
-        LibraryError: no ELF file for this machine, or one without SSL_read and SSL_write.
-    """
-    found = locate(Image(image, path=path, machine=machine))
-    if isinstance(found, NotReachable):
-        raise LibraryError(path, found.reason)
-    if found is None:
-        raise LibraryError(path, "it has no symbols SSL_read and SSL_write: not an OpenSSL library")
-    return list(found.points)

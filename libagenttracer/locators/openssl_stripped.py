@@ -20,7 +20,8 @@ import re
 
 from .base import Found, NotReachable, ProbePoint
 from .elf import Image
-from .x86 import Code, Walk
+from .x86 import Code
+from .x86_walk import Walk
 
 __all__ = ["MARKS", "locate_stripped"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..errors import DisassemblerMissing
 from .elf import Image
-from .x86_decode import DisassemblerMissing
 
 __all__ = ["ArgumentReader", "Arguments"]
 
@@ -60,6 +60,7 @@ class ArgumentReader:
         except ImportError:
             raise DisassemblerMissing(image.path) from None
         self._image, self._starts = image, starts
+        self._capstone: Any = capstone
         self._x86: Any = x86_const
         self._read: int = capstone.CS_AC_READ
         self._engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
@@ -114,12 +115,20 @@ class ArgumentReader:
             copied = None
             if instruction.id == x86.X86_INS_MOV and operands[1].type == x86.X86_OP_REG:
                 copied = known.get(operands[1].reg)
-            for register in instruction.regs_access()[1]:
+            for register in self._written(instruction):
                 known.pop(self._wide(register), None)
             if copied is not None and operands[0].type == x86.X86_OP_REG:
                 known[operands[0].reg] = copied
             address += instruction.size
         return ""
+
+    def _written(self, instruction: Any) -> Sequence[int]:
+        """The registers that an instruction writes to."""
+        try:
+            written: Sequence[int] = instruction.regs_access()[1]
+        except self._capstone.CsError:  # of some rare instructions it does not know
+            return ()
+        return written
 
     def _wide(self, register: int) -> int:
         """The 64-bit register that a 32-bit one is a part of; no smaller ones are written to there."""
@@ -163,7 +172,7 @@ class ArgumentReader:
     def _apply(self, instruction: Any, way: _Way) -> None:
         """What an instruction does to the stack and frame pointers."""
         x86, operands, kind = self._x86, instruction.operands, instruction.id
-        written = instruction.regs_access()[1]
+        written = self._written(instruction)
         if kind == x86.X86_INS_PUSH:
             way.stack = None if way.stack is None else way.stack - 8
         elif kind == x86.X86_INS_POP:

@@ -10,11 +10,11 @@ from itertools import chain
 
 from ..errors import LibraryError
 from .elf import Image
-from .x86_decode import Decoder, DisassemblerMissing, Step
+from .x86_decode import Decoder
 from .x86_refs import Reference, data_pointers, immediate_references, relative_references
-from .x86_walk import ARGUMENTS, Call, Walk, follow
+from .x86_walk import Walk, follow
 
-__all__ = ["ARGUMENTS", "Call", "Code", "DisassemblerMissing", "Reference", "Step", "Walk"]
+__all__ = ["Code"]
 
 _BLOCK_BYTES = 1 << 14
 _NEAR_BYTES = 1 << 16
@@ -83,10 +83,6 @@ class Code:
             and ("branch" in kinds[address] or address % 16)
             and not self._pointed_to(address, address + 1)
         }
-
-    def may_be_part(self, address: int) -> bool:
-        """Whether one address may be the middle of a function."""
-        return bool(self.doubtful_starts((address,)))
 
     def function_starts(self, addresses: Iterable[int]) -> dict[int, int]:
         """The begin of the function around each of some addresses; left out where none is found.

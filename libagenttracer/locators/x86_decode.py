@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..errors import LibraryError
+from ..errors import DisassemblerMissing, LibraryError
 from .elf import Image
 
-__all__ = ["Decoder", "DisassemblerMissing", "Step"]
+__all__ = ["Decoder", "Step"]
 
 _WHOLE = {  # the 64-bit register that one is a part of
     **{form.format(name): f"r{name}x" for name in "abcd" for form in ("r{}x", "e{}x", "{}x", "{}l", "{}h")},
@@ -22,15 +22,6 @@ _MAX_INSTRUCTION_BYTES = 15
 _MAX_DECODED = 1 << 17
 _MAX_STEPS = 1 << 21  # the largest programs in use need a hundredth of it
 _MASK = (1 << 64) - 1
-
-
-class DisassemblerMissing(LibraryError):
-    """A file can only be searched with the disassembler, which is not installed."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            path, "its functions have no symbols, and finding them needs capstone (pip install capstone)"
-        )
 
 
 class Step(NamedTuple):

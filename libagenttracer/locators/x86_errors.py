@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .x86 import ARGUMENTS, Code
-from .x86_walk import Walk
+from .x86 import Code
+from .x86_walk import ARGUMENTS, Walk
 
 __all__ = ["ErrorCall", "Reporter", "error_reporters"]
 

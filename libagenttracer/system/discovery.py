@@ -16,6 +16,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -93,7 +94,7 @@ class Discovery:
         self._notices: Notices | None = None
         self._holder: Holder | None = None
         self.problems: list[str] = []
-        self._tasks: list[Callable[[], object]] = []
+        self._tasks: deque[Callable[[], object]] = deque()
         self._tasks_lock = threading.Lock()
         self._idle = threading.Event()
         self._waiting: dict[int, _Waiting] = {}
@@ -111,6 +112,10 @@ class Discovery:
             if object_ is not None:
                 self._open_notices(object_, launched, hold_limit_s)
         except BaseException:
+            if self._notices is not None:
+                self._notices.close()
+            if self._holder is not None:
+                self._holder.close()
             os.close(self._wake)
             raise
         self._surveyor = Surveyor(
@@ -178,6 +183,8 @@ class Discovery:
         notes = list(self.problems)
         if self._notices is not None:
             notes += self._notices.problems
+            if self._notices.lost:
+                notes.append(f"{self._notices.lost} times a new program or library was not told of in time")
             if self._notices.unheld and self._holder is not None:
                 notes.append(
                     f"{self._notices.unheld} times a process was not held while its program was looked at, "
@@ -200,7 +207,9 @@ class Discovery:
             close_links(self._object.links)  # nobody is held from here on
         if self._holder is not None:
             self._holder.close()
-        os.close(self._wake)
+        with self._tasks_lock:
+            os.close(self._wake)
+            self._wake = -1
 
     # the thread
 
@@ -211,8 +220,9 @@ class Discovery:
         self._ring()
 
     def _ring(self) -> None:
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        with self._tasks_lock:  # the number may be another file's once it is closed
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
         poll = select.poll()
@@ -237,9 +247,7 @@ class Discovery:
         """Does what there is to do. Returns how many seconds to wait at most for more."""
         if self._notices is not None:
             self._heed(self._notices.read())
-        with self._tasks_lock:
-            tasks, self._tasks = self._tasks, []
-        for task in tasks:
+        while (task := self._next_task()) is not None:
             task()
             if self._notices is not None:  # who is held has waited long enough
                 self._heed(self._notices.read())
@@ -254,6 +262,10 @@ class Discovery:
         if self._holder is not None and (check_s := self._holder.check()) is not None:
             pause_s = min(pause_s, check_s)
         return pause_s
+
+    def _next_task(self) -> Callable[[], object] | None:
+        with self._tasks_lock:
+            return self._tasks.popleft() if self._tasks and not self._closing else None
 
     def _heed(self, notices: list[Notice]) -> None:
         for notice in notices:

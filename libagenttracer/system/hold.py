@@ -130,6 +130,8 @@ class Holder:
             time.sleep(_CHECKS_S[1])
             self._checks = [(0.0, pid, state) for _, pid, state in self._checks]
             self.check()
+        with contextlib.suppress(OSError):  # its own end is not enough: what we have forked may have it too
+            os.write(self._pipe, b"e")
         os.close(self._pipe)
         self._pipe = -1
         assert self._watchdog.stdout is not None
@@ -139,13 +141,23 @@ class Holder:
     def _wake(self, pid: int, start_ns: int) -> None:
         if is_stopped(pid):
             self._continue(pid, start_ns)
-        parent = parent_of(pid)
         # some programs stop themselves when they see a child of theirs stopped
-        if self._launched.get(struct.pack("<I", parent)) is not None and is_stopped(parent):
-            value = self._held.get(struct.pack("<I", parent))
-            if value is None or _STATE.unpack(value)[1] & LET_GO:
-                with contextlib.suppress(OSError):
-                    os.kill(parent, signal.SIGCONT)
+        parent = parent_of(pid)
+        try:
+            process = os.pidfd_open(parent)
+        except OSError:
+            return
+        try:
+            # looked at while the descriptor holds it: a launched one loses its entry when it ends
+            key = struct.pack("<I", parent)
+            if self._launched.get(key) is not None and is_stopped(parent):
+                value = self._held.get(key)
+                if value is None or _STATE.unpack(value)[1] & LET_GO:
+                    signal.pidfd_send_signal(process, signal.SIGCONT)
+        except OSError:
+            pass
+        finally:
+            os.close(process)
 
     @staticmethod
     def _continue(pid: int, start_ns: int) -> bool:

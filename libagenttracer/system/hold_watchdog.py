@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ _LOOKUP, _NEXT_KEY = 1, 4  # enum bpf_cmd
 # the part of union bpf_attr for map elements: map_fd, key, value or next_key, flags
 _ATTRIBUTES = struct.Struct("<I4xQQQ")
 _STATE = struct.Struct("<QQ")  # struct held_state of bpf/discover.bpf.c: start_ns, since_ns
+_MAX_LOOKS = 8192
 _GRACE_S = 5.0
 _JUST_NOW_S = 1.0  # a tracer that dies while it lets somebody go may not have got to that
 _LAST_LOOKS_S = (0.0, 0.05, 0.2, 0.5)  # a process may be just about to be stopped when the tracer dies
@@ -63,7 +65,11 @@ def is_stopped(pid: int) -> bool:
 
 
 def _held(map_fd: int) -> dict[int, tuple[int, int]]:
-    """The entries of the map: start_ns and since_ns by pid."""
+    """The entries of the map: start_ns and since_ns by pid.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYS_BPF[os.uname().machine]
     key, following = ctypes.create_string_buffer(4), ctypes.create_string_buffer(4)
@@ -71,11 +77,17 @@ def _held(map_fd: int) -> dict[int, tuple[int, int]]:
 
     def call(command: int, key_at: int, other_at: int) -> bool:
         attributes = ctypes.create_string_buffer(_ATTRIBUTES.pack(map_fd, key_at, other_at, 0))
-        return bool(libc.syscall(number, command, attributes, _ATTRIBUTES.size) == 0)
+        if libc.syscall(number, command, attributes, _ATTRIBUTES.size) == 0:
+            return True
+        if ctypes.get_errno() != errno.ENOENT:  # the last one, or gone meanwhile
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return False
 
     found: dict[int, tuple[int, int]] = {}
     key_at = 0
-    while len(found) < 4096 and call(_NEXT_KEY, key_at, ctypes.addressof(following)):
+    for _ in range(_MAX_LOOKS):  # begins anew when the last key has gone meanwhile
+        if not call(_NEXT_KEY, key_at, ctypes.addressof(following)):
+            break
         key.raw, key_at = following.raw, ctypes.addressof(key)
         if call(_LOOKUP, key_at, ctypes.addressof(value)):
             found[int.from_bytes(key.raw, "little")] = _STATE.unpack(value.raw)
@@ -112,7 +124,7 @@ def _main() -> None:
     os.write(1, b"r")
     waiting = select.poll()
     waiting.register(pipe, select.POLLIN)
-    while not waiting.poll(1000 * _GRACE_S):  # nothing is ever written into it: its end has come
+    while not waiting.poll(1000 * _GRACE_S):  # its end has come, or the tracer says that it ends
         _let_go(map_fd, limit_s + _GRACE_S)
     for pause_s in _LAST_LOOKS_S:
         time.sleep(pause_s)

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 MAX_IMAGE_BYTES = 4 << 30  # no executable is larger; a sparse file can claim to be
-_READ_BYTES = 1 << 24
+_READ_BYTES = 0x7FFFF000  # as much as Linux reads at once: nothing is there twice to be put together
 # /proc/PID/maps: range, access, offset, device, inode, path (newlines in it as \012)
 _LINE = re.compile(rb"([0-9a-f]+-[0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+):([0-9a-f]+) (\d+) +(\S.*)")
 _OCTAL = re.compile(rb"\\(\d{3})")
@@ -79,7 +79,6 @@ class ImageFile:
         fd: its descriptor (close-on-exec); -1 once it is closed.
         key: which content of which file.
         size_bytes, modified_ns: when it was opened.
-        anonymous: it has no name any more: deleted, replaced or a memfd.
     """
 
     def __init__(self, path: str, fd: int) -> None:
@@ -89,7 +88,6 @@ class ImageFile:
         self.key = file_key(status)
         self.size_bytes = status.st_size
         self.modified_ns = status.st_mtime_ns
-        self.anonymous = not status.st_nlink
 
     def __repr__(self) -> str:
         return f"<ImageFile {self.path}{', closed' if self.fd < 0 else ''}>"
@@ -148,7 +146,7 @@ def executable_images(pid: int) -> Iterator[Mapping]:
     """
     try:
         with open(f"/proc/{pid}/maps", "rb") as maps:
-            lines = maps.read().splitlines()
+            lines = maps.read().split(b"\n")  # what else ends a line for Python can be in a path
     except FileNotFoundError:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
     seen: set[tuple[bytes, ...]] = set()

@@ -12,9 +12,12 @@ import ctypes
 import hashlib
 import os
 import resource
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import BinaryIO
 
 from ..errors import LibraryError
 from .images import ImageFile
@@ -25,7 +28,7 @@ __all__ = ["TIME_LIMIT_S", "deep_locate", "main"]
 TIME_LIMIT_S = 60.0
 MEMORY_BYTES = 2 << 30  # and twice the file
 _NOBODY = 65534
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _CAPABILITY_VERSION_3 = 0x20080522
 _ERROR_TEXT = 400
@@ -59,25 +62,29 @@ def deep_locate(
     # isolated: with -m, a folder of our name in the working directory would be run
     command = [sys.executable, "-I", "-c", _BOOT, str(image.fd), image.path, *filter(None, sys.path)]
     try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(image.fd,),
-            start_new_session=True,  # Ctrl-C is the tracer's
-        )
+        # files in memory: other than pipes they have a limit, and nobody can keep them open
+        with _memory_file() as answers, _memory_file() as complaints:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=answers,
+                stderr=complaints,
+                pass_fds=(image.fd,),
+                start_new_session=True,  # Ctrl-C is the tracer's
+            )
+            try:
+                started(process)
+                in_time = _has_ended(process.pid, time_limit_s)
+            finally:
+                process.kill()
+                process.wait()
+            answers.seek(0)
+            complaints.seek(0)
+            answer, complaint = answers.read(MAX_ENTRY_BYTES + 1), complaints.read(MAX_ENTRY_BYTES)
     except (OSError, ValueError) as error:
-        raise LibraryError(image.path, f"the search could not be started ({error})") from error
-    started(process)
-    try:
-        answer, complaint = process.communicate(timeout=time_limit_s)
-    except BaseException as error:
-        process.kill()
-        process.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise LibraryError(image.path, f"the search took longer than {time_limit_s:g} s") from None
-        raise
+        raise LibraryError(image.path, f"the search could not be made ({error})") from error
+    if not in_time:
+        raise LibraryError(image.path, f"the search took longer than {time_limit_s:g} s")
     if process.returncode:
         last = complaint.decode(errors="replace").strip().rpartition("\n")[2][:_ERROR_TEXT]
         raise LibraryError(image.path, last or f"the search ended with status {process.returncode}")
@@ -87,6 +94,21 @@ def deep_locate(
         return decode_results(answer, image)
     except ValueError as error:
         raise LibraryError(image.path, f"the search gave no sensible answer ({error})") from error
+
+
+def _memory_file() -> BinaryIO:
+    return open(os.memfd_create("lat-search"), "w+b")
+
+
+def _has_ended(pid: int, within_s: float) -> bool:
+    """Waits for the end of a child that nobody has waited for; polling for it would take longer."""
+    process = os.pidfd_open(pid)
+    try:
+        ended = select.poll()
+        ended.register(process, select.POLLIN)
+        return bool(ended.poll(1000 * within_s))
+    finally:
+        os.close(process)
 
 
 def main() -> int:
@@ -117,6 +139,7 @@ def main() -> int:
 def _limit(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_ENTRY_BYTES + 1, MAX_ENTRY_BYTES + 1))
     os.nice(5)  # it must not stand in the way of what is traced
 
 
@@ -134,7 +157,7 @@ def _import_all() -> None:
 
 
 def _drop_privileges() -> None:
-    """Becomes nobody where it is root, and gives up all capabilities."""
+    """Becomes nobody where it is root, gives up all capabilities, starts nothing, ends with the tracer."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.geteuid() == 0:
@@ -145,3 +168,5 @@ def _drop_privileges() -> None:
     if number is not None:
         # struct __user_cap_header_struct {version, pid}, two struct __user_cap_data_struct of zeros
         libc.syscall(number, (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # last: a change of rights takes it back

@@ -7,7 +7,6 @@ in machine code, or is large, goes to a worker (locate_worker.py), and its answe
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import struct
 import subprocess
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import LibraryError
-from ..locators import locate_all
+from ..locators import INSTALL_CAPSTONE, NotReachable, locate_all
 from ..locators.elf import Image
 from ..locators.elf_tables import (
     PT_NOTE,
@@ -29,7 +28,7 @@ from .images import ImageFile
 from .locate_cache import LocateCache, Result, content_digest
 from .locate_worker import TIME_LIMIT_S, deep_locate
 
-__all__ = ["LARGE_BYTES", "LoaderProbe", "Look", "look_deep", "look_quick", "look_whole"]
+__all__ = ["LARGE_BYTES", "LoaderProbe", "Look", "look_deep", "look_quick"]
 
 LARGE_BYTES = 8 << 20  # above, a look would take long enough to be felt by the capture
 # Marks of the stacks that there are locators for. Names, in the symbol table of what has or uses them:
@@ -106,7 +105,8 @@ def look_quick(image: ImageFile) -> Look:
     if not unnamed and not searched and not any(mark in data for mark in _NAMED):
         return Look(build_id=build_id, loader=loader)
     elf = Image(data, path=image.path, machine=machine)
-    if searched or (unnamed and not elf.symbols(["SSL_write"])):
+    # only with both of them no locator searches the code, for which the capture would have to wait
+    if searched or (unnamed and len(elf.symbols(("SSL_read", "SSL_write"))) < 2):
         return Look(build_id=build_id, loader=loader, unsettled=True)
     return Look(tuple(locate_all(elf)), build_id, loader)
 
@@ -116,42 +116,33 @@ def look_deep(
     cache: LocateCache | None,
     *,
     time_limit_s: float = TIME_LIMIT_S,
-    searching: Callable[[], object] = lambda: None,
     started: Callable[[subprocess.Popen[bytes]], object] = lambda process: None,
 ) -> tuple[Result, ...]:
     """What is known of the file, or a search of it that can take seconds.
 
     Args:
         cache: where results are kept; None: nowhere.
-        searching: called before a search.
         time_limit_s, started: see `deep_locate()`.
 
     Raises:
         LibraryError: it could not be searched.
     """
+    digest = ""
     if cache is not None:
-        kept = cache.get(content_digest(image), image)
+        digest = content_digest(image)
+        kept = cache.get(digest, image)
         if kept is not None:
             return tuple(kept)
-    searching()
-    digest, results = deep_locate(image, time_limit_s=time_limit_s, started=started)
-    if cache is not None:
+    searched, results = deep_locate(image, time_limit_s=time_limit_s, started=started)
+    # nothing is kept of another file, whatever the searched one has made of the worker
+    if cache is not None and searched == digest and not any(map(_needs_capstone, results)):
         cache.put(digest, results)
     return tuple(results)
 
 
-def look_whole(image: ImageFile, cache: LocateCache | None = None) -> Look:
-    """Both: for a file that somebody asks about, who waits for the answer.
-
-    Raises:
-        LibraryError: see the two.
-    """
-    look = look_quick(image)
-    return (
-        dataclasses.replace(look, results=look_deep(image, cache), unsettled=False)
-        if look.unsettled
-        else look
-    )
+def _needs_capstone(result: Result) -> bool:
+    """Whether there may be another result as soon as it is installed."""
+    return isinstance(result, NotReachable) and result.advice == INSTALL_CAPSTONE
 
 
 def _loader_probe(data: bytes, path: str, machine: str) -> LoaderProbe | None:

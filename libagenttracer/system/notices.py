@@ -5,7 +5,6 @@ The object (bpf/discover.bpf.c) is quiet about known images: whoever has looked 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import struct
@@ -26,6 +25,8 @@ NOTICE = struct.Struct("<IIQQQI4xI4x")
 _KEY = struct.Struct("<QQI4x")
 _MINOR_BITS = 20  # of the kernel's own dev_t
 _EXEC = 1
+_MAX_LOADERS = 256
+_MAX_PROBLEMS = 64
 logger = logging.getLogger("libagenttracer.discovery")
 
 
@@ -139,15 +140,13 @@ class Notices:
             return
         self._object.maps["known_images"][_KEY.pack(*image)] = b"\1"
 
-    def forget(self, image: ImageKey) -> None:
-        """There should be notices of it again."""
-        with contextlib.suppress(KeyError):
-            del self._object.maps["known_images"][_KEY.pack(*image)]
-
     def watch_loader(self, image: ImageFile, probe: LoaderProbe) -> None:
         """Has a dynamic loader tell what it loads; for each once, whatever processes use it."""
         place = image.key.device, image.key.inode
         if place in self._loaders:
+            return
+        if len(self._loaders) >= _MAX_LOADERS:  # each takes a descriptor, and any file can look like one
+            self._problem(f"no more than {_MAX_LOADERS} dynamic loaders tell what they load")
             return
         program, cookie = "on_loaded_unknown", 0
         if self._finds_files:
@@ -157,8 +156,12 @@ class Notices:
                 image.reach, offset=probe.offset, cookie=cookie
             )
         except BindingError as error:
-            self.problems.append(f"what {image.path} loads later is found by looking once a second ({error})")
+            self._problem(f"what {image.path} loads later is found by looking once a second ({error})")
             logger.debug("no probe in the loader %s: %s", image.path, error)
+
+    def _problem(self, text: str) -> None:
+        if text not in self.problems and len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(text)
 
     def close(self) -> None:
         """Removes the probes in loaders and unmaps the ring; the object's owner closes the rest."""

@@ -26,6 +26,7 @@ __all__ = ["Attach", "Surveyor"]
 
 MAX_SEARCHES = 2  # at a time
 MAX_SEEN = 65536
+MAX_WAITING = 256  # for a search: each is an open file
 _PROGRESS_AFTER_S = 0.7
 
 Attach = Callable[[ImageFile, list[Found]], object]
@@ -83,6 +84,8 @@ class Surveyor:
             if not os.path.exists(f"/proc/{mapping.pid}"):
                 return None  # nobody can tell any more
             with self._lock:
+                if len(self._unopened) >= MAX_SEEN:
+                    self._unopened.clear()
                 self._unopened.setdefault(place, SeenImage(mapping.path, reason=reason)).note(mapping.pid)
             return None
         with self._lock:
@@ -186,10 +189,14 @@ class Surveyor:
             self._settle(seen)
             return key
         with self._lock:
-            seen.state = "searching"
-            self._searches[key] = time.monotonic()
-            if not self._closed:
-                self._pool.submit(self._search, seen, image)
+            crowded = len(self._searches) >= MAX_WAITING
+            if not crowded:
+                seen.state = "searching"
+                self._searches[key] = time.monotonic()
+                if not self._closed:
+                    self._pool.submit(self._search, seen, image)
+        if crowded:
+            self._settle(seen, reason=f"more than {MAX_WAITING} files waited to be searched")
         return key
 
     def _search(self, seen: SeenImage, image: ImageFile) -> None:
@@ -220,6 +227,8 @@ class Surveyor:
         assert key is not None
         found = seen.found
         probed = False
+        if found and not reason and image.changed():
+            reason = "it was written over while it was looked at"
         if found and not reason and not self._closed:
             with self._attaching:
                 try:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from libagenttracer.errors import DisassemblerMissing
 from libagenttracer.locators import aws_lc
 from libagenttracer.locators.base import Found, NotReachable
 from libagenttracer.locators.elf import Image
-from libagenttracer.locators.x86 import DisassemblerMissing
 
 from ..support import file_offsets
 from .images import wiped

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from libagenttracer.errors import LibraryError
+from libagenttracer.errors import DisassemblerMissing, LibraryError
 from libagenttracer.locators import ring
 from libagenttracer.locators.base import Found, NotReachable
 from libagenttracer.locators.elf import Image
 from libagenttracer.locators.ring_arguments import ArgumentReader, Arguments
-from libagenttracer.locators.x86 import DisassemblerMissing
 
 from ..support import file_offsets, time_limit
 from .images import wiped

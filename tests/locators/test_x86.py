@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from libagenttracer.errors import LibraryError
+from libagenttracer.errors import DisassemblerMissing, LibraryError
 from libagenttracer.locators import x86, x86_decode
 from libagenttracer.locators.elf import Image
-from libagenttracer.locators.x86 import Code, DisassemblerMissing
+from libagenttracer.locators.x86 import Code
 from libagenttracer.locators.x86_refs import data_pointers, immediate_references, relative_references
 
 from .c_programs import BORINGSSL, build

@@ -18,6 +18,7 @@ import pytest
 from libagenttracer.errors import AttachError
 from libagenttracer.locators import Found
 from libagenttracer.runners.filters import Filter
+from libagenttracer.system import surveyor
 from libagenttracer.system.discovery import Discovery
 from libagenttracer.system.images import ImageFile
 from libagenttracer.system.seen import SeenImage
@@ -129,6 +130,44 @@ def test_an_attach_that_breaks_stops_nothing(tmp_path: Path) -> None:
         until(lambda: len(discovery.report()) == 2)
         assert discovery.settle(10)
         assert {item.reason for item in discovery.report()} == {"RuntimeError: a bug"}
+
+
+def test_what_changes_while_it_is_looked_at_is_not_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tls_library(tmp_path)
+    monkeypatch.setattr(ImageFile, "changed", lambda self: True)
+    with looking() as (discovery, attached):
+        discovery.look_at_files([str(library)])
+        assert discovery.settle(10)
+        assert attached.calls == []
+        assert "written over" in seen(discovery, library).reason
+
+
+def test_no_more_searches_wait_than_there_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surveyor, "MAX_WAITING", 2)
+    files = [tmp_path / str(number) for number in range(4)]
+    for file in files:
+        file.write_bytes(tls_library(tmp_path).read_bytes() + b"rustls")
+    with looking() as (discovery, attached):
+        discovery.look_at_files(map(str, files))
+        assert discovery.settle(30)
+        reasons = [seen(discovery, file).reason for file in files]
+        assert len(attached.calls) == reasons.count("") == 2
+        assert set(reasons) == {"", "more than 2 files waited to be searched"}
+
+
+def test_nothing_is_written_anywhere_after_the_end() -> None:
+    with looking() as (discovery, _):
+        number = discovery._wake
+    event = os.eventfd(0, os.EFD_NONBLOCK)
+    try:
+        assert event == number, "the number is used again"
+        discovery.look_at(os.getpid())
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(event)
+    finally:
+        os.close(event)
 
 
 def test_processes_that_may_not_be_looked_into_are_reported_once() -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from libagenttracer.system import notices
+from libagenttracer.system import hold_watchdog, notices
 from libagenttracer.system.hold_watchdog import is_stopped
 
-from ..support import ROOT
+from ..support import ROOT, time_limit
 from .build import tls_library, tls_program
 from .tracing import discovering, until
 
@@ -220,3 +220,31 @@ def test_the_watchdog_survives_an_interrupt(tmp_path: Path) -> None:
         time.sleep(0.1)
         assert watchdog.poll() is None
     assert watchdog.poll() == 0
+
+
+def test_the_watchdog_ends_though_a_child_of_ours_has_its_pipe() -> None:
+    with discovering(["sleep", "30"]) as run:
+        holder = run.discovery._holder
+        assert holder is not None
+        with subprocess.Popen(["sleep", "30"], pass_fds=(holder._pipe,)) as child:
+            try:
+                with time_limit(5):
+                    run.discovery.close()
+                assert holder._watchdog.poll() == 0
+            finally:
+                child.kill()
+
+
+def test_a_watchdog_that_cannot_read_the_map_does_not_say_that_it_watches() -> None:
+    with open("/dev/null", "rb") as no_map:
+        arguments = [hold_watchdog.__file__, "0", str(no_map.fileno()), "1"]
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=(no_map.fileno(),),
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode
+    assert done.stdout == b""

@@ -50,9 +50,14 @@ def test_a_mapped_file(library: Path) -> None:
         assert image.read(4, 1) == library.read_bytes()[1:5]
         assert image.read(100, image.size_bytes - 1) == library.read_bytes()[-1:]
         assert not os.get_inheritable(image.fd)
-        assert not image.anonymous
     image.close()
     assert image.fd == -1
+
+
+def test_a_name_with_ends_of_lines_in_it(library: Path) -> None:
+    odd = library.rename(library.parent / "libodd\r\x0b\n7f00-7f01 r-xp 0 08:01 1 \x85x.so")
+    with mapper(odd) as pid, opened(pid, "libodd") as image:
+        assert image.path == str(odd)
 
 
 def test_the_file_outlives_its_process(library: Path) -> None:
@@ -71,7 +76,6 @@ def test_a_deleted_file(library: Path) -> None:
         with opened(pid, "libssl") as image:
             assert image.read() == content
             assert image.path == str(library)
-            assert image.anonymous
 
 
 def test_a_replaced_file(library: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from libagenttracer.errors import LibraryError
-from libagenttracer.locators import Found
+from libagenttracer.locators import INSTALL_CAPSTONE, Found, NotReachable
 from libagenttracer.system import locate_worker, locating
 from libagenttracer.system.images import open_image
 from libagenttracer.system.locate_cache import LocateCache, content_digest
@@ -20,8 +20,11 @@ from libagenttracer.system.locate_worker import deep_locate
 from libagenttracer.system.locating import Look, look_deep, look_quick
 from libagenttracer.system.places import interpreter_of, program_files, system_libraries
 
+from ..locators.c_programs import BORINGSSL, build
+from ..locators.images import wiped
 from ..support import file_offsets
 from .build import tls_library, tls_program
+from .tracing import until
 
 
 def look(path: Path | str) -> Look:
@@ -58,6 +61,7 @@ def test_stripped_and_large_files_are_left_to_a_worker(tmp_path: Path) -> None:
         "stripped": raw.replace(b"SSL_read\0", b"SSL_r\0ad\0").replace(b"SSL_write\0", b"SSL_w\0ite\0")
         + b"ssl_write_internal\0",
         "large": raw + bytes(locating.LARGE_BYTES),
+        "only one": raw.replace(b"SSL_read\0", b"SSL_r\0ad\0") + b"ssl_lib.cc\0",
         "rust": raw + b"/rustls-0.23/src/lib.rs",
     }.items():
         path = tmp_path / name
@@ -124,13 +128,43 @@ def test_the_worker_gives_what_the_locators_find(tmp_path: Path) -> None:
 
 def test_a_second_search_is_answered_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = LocateCache(tmp_path / "cache")
-    searched: list[str] = []
     with open_image(str(tls_library(tmp_path))) as image:
-        first = look_deep(image, cache, searching=lambda: searched.append("first"))
+        first = look_deep(image, cache)
         monkeypatch.setattr(locating, "deep_locate", None)
         assert look_deep(image, cache) == first
-    assert searched == ["first"]
     assert isinstance(first[0], Found)
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="it is searched for in x86-64 code only")
+def test_what_is_missing_only_for_want_of_capstone_is_searched_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        locate_worker, "_BOOT", "import sys\nsys.modules['capstone'] = None\n" + locate_worker._BOOT
+    )
+    program = tmp_path / "stripped"
+    program.write_bytes(wiped(build(tmp_path, BORINGSSL)).data)
+    cache = LocateCache(tmp_path / "cache")
+    with open_image(str(program)) as image:
+        (missing,) = look_deep(image, cache)
+        assert isinstance(missing, NotReachable)
+        assert missing.advice == INSTALL_CAPSTONE
+        monkeypatch.undo()
+        (found,) = look_deep(image, cache)
+        assert isinstance(found, Found)
+        assert cache.get(content_digest(image), image) == [found]
+
+
+def test_what_a_worker_says_of_another_file_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = LocateCache(tmp_path / "cache")
+    with open_image(str(tls_library(tmp_path))) as image:
+        digest, results = deep_locate(image)
+        monkeypatch.setattr(locating, "deep_locate", lambda *_, **__: ("0" * 64, results))
+        assert look_deep(image, cache) == tuple(results)
+        assert cache.get("0" * 64, image) is None
+        assert cache.get(digest, image) is None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +175,9 @@ def test_a_second_search_is_answered_from_the_cache(tmp_path: Path, monkeypatch:
         ("raise ValueError('nonsense')", "nonsense"),
         ("[bytearray(1 << 30) for _ in range(9)]", "too much memory|MemoryError"),
         ("print('[]')", "no sensible answer"),
-        ("print('x' * 2000000)", "no sensible answer"),
+        ("print('x' * 2000000)", "no sensible answer|too large"),
+        ("[os.write(1, bytes(1 << 16)) for _ in range(64)]", "too large"),
+        ("os.fork()", "unavailable"),
         ("os.setuid(0)", "PermissionError|not permitted"),
         ("open('/etc/shadow')", "PermissionError|denied"),
         ("os.execvp('sudo', ['sudo', '-n', 'id'])", "."),
@@ -168,6 +204,37 @@ sys.exit(main())
         with pytest.raises(LibraryError, match=reason):
             deep_locate(image, time_limit_s=1 if "sleep" in body else 30)
         assert time.monotonic() - began_s < 20
+
+
+def test_the_worker_does_not_outlive_the_tracer(tmp_path: Path) -> None:
+    tracer = f"""
+import sys
+from libagenttracer.system import locate_worker
+from libagenttracer.system.images import open_image
+locate_worker._BOOT = locate_worker._BOOT.replace("sys.exit", '''
+import time, libagenttracer.locators as locators
+def locate_all(image):
+    print("searching", file=sys.stderr, flush=True)
+    time.sleep(60)
+locators.locate_all = locate_all
+sys.exit''')
+with open_image({str(tls_library(tmp_path))!r}) as image:
+    locate_worker.deep_locate(image, started=lambda worker: print(worker.pid, flush=True))
+"""
+    with subprocess.Popen([sys.executable, "-c", tracer], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        complaints = Path(f"/proc/{worker}/fd/2")
+        until(lambda: b"searching" in complaints.read_bytes())
+        process.kill()
+    until(lambda: not is_running(worker))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_the_worker_runs_nothing_from_the_working_directory(

@@ -58,7 +58,7 @@ def test_devices_have_other_numbers_in_the_kernel() -> None:
 
 @pytest.mark.kernel
 def test_the_kernel_names_images_as_we_do(tmp_path: Path) -> None:
-    """So that what was found by looking needs no notice; and after `forget` there is one again."""
+    """So that what was found by looking needs no notice; and once it is forgotten there is one again."""
     program = tls_program(tmp_path, "lat-agent", static=True)
     with discovering(filter_=Filter(comms=frozenset({"lat-agent"})), wanted=list) as run:
         told: list[Notice] = []
@@ -79,7 +79,7 @@ def test_the_kernel_names_images_as_we_do(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert told == []
         key = key_in_kernel(file_key(program.stat()))
-        reader.forget(key)
+        del run.bpf.maps["known_images"][notices._KEY.pack(*key)]
         process = subprocess.Popen([program, "slowly"])
         until(lambda: told)
         assert process.wait() == 0
