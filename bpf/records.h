@@ -34,6 +34,7 @@ enum record_kind {
 	RECORD_TLS_SOCKET = 17,
 	RECORD_SSL_SOCKET = 18,
 	RECORD_SOCKET_OVER = 19,
+	RECORD_SOCKET_TALKS = 20,
 	LOST_CALLS = 64,	 /* for files and sockets the system call is counted */
 	LOST_KINDS = 128,
 };
@@ -363,7 +364,10 @@ struct tls_socket_record {
 	__u8 payload[]; /* the beginning of the ClientHello, if there was one */
 };
 
-/* A socket that the reader knows is closed, on both sides. */
+/*
+ * RECORD_SOCKET_OVER: a socket that the reader knows is closed, on both sides. RECORD_SOCKET_TALKS: more has
+ * been sent through it than a handshake sends.
+ */
 struct socket_over_record {
 	struct record_header header; /* of the process that used it */
 	__u64 socket;

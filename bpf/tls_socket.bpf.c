@@ -12,6 +12,7 @@ KEEP_TYPE(socket_over_record);
 
 #define SLACK_BYTES 2048     /* of records and handshake messages around what was written */
 #define HANDSHAKE_BYTES 16384 /* of what a handshake sends at once */
+#define HANDSHAKE_REST_BYTES 150 /* what a client may send after its ClientHello without saying anything */
 #define MAX_LOOKS 8	     /* a connection may begin in plain text: STARTTLS, a proxy's CONNECT */
 
 /* Where the current call has the first bytes that it sent; 0 if it is of another kind. */
@@ -72,6 +73,27 @@ static __always_inline bool is_plausible(__u64 written, __u64 sent)
 	return sent <= written + written / 16 + SLACK_BYTES && (sent >= written || written > 16384);
 }
 
+/* About a socket that the reader knows. */
+static __always_inline void tell_of_socket(enum record_kind kind, __u64 socket, struct tls_socket *known)
+{
+	struct ring_control *control = get_ring_control();
+
+	if (!control || !(known->flags & SOCKET_ANNOUNCED))
+		return;
+	struct socket_over_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
+
+	if (!record) {
+		count_lost_record(control, kind);
+		return;
+	}
+	/* the current process is any: the last packet may come while it runs */
+	fill_header(&record->header, kind, bpf_ktime_get_boot_ns(), (__u64)known->tgid << 32 | known->tgid,
+		    known->start_ns);
+	record->socket = socket;
+	record->socket_ns = known->seen_ns;
+	submit(record, control);
+}
+
 static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 {
 	struct sock *sk = (struct sock *)socket;
@@ -96,6 +118,13 @@ static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 	}
 	if (!known)
 		return;
+	if (sent && (known->flags & SOCKET_HELLO) && !(known->flags & SOCKET_TALKS)) {
+		known->sent_bytes += bytes;
+		if (known->sent_bytes > HANDSHAKE_REST_BYTES) {
+			known->flags |= SOCKET_TALKS;
+			tell_of_socket(RECORD_SOCKET_TALKS, socket, known);
+		}
+	}
 	if (sent && !(known->flags & SOCKET_TLS) && known->looks < MAX_LOOKS) {
 		look_at_sent(socket);
 		known = bpf_map_lookup_elem(&tls_sockets, &socket); /* the verifier has forgotten it */
@@ -179,26 +208,6 @@ int tcp_receives_kprobe(struct pt_regs *ctx)
 	return 0;
 }
 
-static __always_inline void socket_over(__u64 socket, struct tls_socket *known)
-{
-	struct ring_control *control = get_ring_control();
-
-	if (!control || !(known->flags & SOCKET_ANNOUNCED))
-		return;
-	struct socket_over_record *record = bpf_ringbuf_reserve(&records, sizeof(*record), 0);
-
-	if (!record) {
-		count_lost_record(control, RECORD_SOCKET_OVER);
-		return;
-	}
-	/* the current process is any: the last packet may come while it runs */
-	fill_header(&record->header, RECORD_SOCKET_OVER, bpf_ktime_get_boot_ns(),
-		    (__u64)known->tgid << 32 | known->tgid, known->start_ns);
-	record->socket = socket;
-	record->socket_ns = known->seen_ns;
-	submit(record, control);
-}
-
 /* A socket that ends no longer speaks for a connection: its address, and the connection's, may be used again. */
 SEC("tp_btf/inet_sock_set_state")
 int socket_state(__u64 *ctx)
@@ -215,7 +224,7 @@ int socket_state(__u64 *ctx)
 
 		if (connection && connection->socket == key)
 			connection->socket = 0; /* another socket may get its address */
-		socket_over(key, known);
+		tell_of_socket(RECORD_SOCKET_OVER, key, known);
 		bpf_map_delete_elem(&tls_sockets, &key);
 	} else if (to == TCP_FIN_WAIT1 || to == TCP_LAST_ACK) {
 		known->flags |= SOCKET_CLOSING;

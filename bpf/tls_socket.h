@@ -170,7 +170,8 @@ __noinline int bind_socket(__u64 ssl, __u64 socket, __u32 binding)
 	struct ring_control *control = get_ring_control();
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
-	if (!connection || !control || connection->socket == socket)
+	/* a socket that is not known any more has been closed since */
+	if (!connection || !control || !known || connection->socket == socket)
 		return 0;
 	before = connection->socket;
 	old = before ? bpf_map_lookup_elem(&tls_sockets, &before) : NULL;
@@ -180,7 +181,7 @@ __noinline int bind_socket(__u64 ssl, __u64 socket, __u32 binding)
 		return 0;
 	if (!gone && known && (old->flags & SOCKET_TLS) && !(known->flags & SOCKET_TLS))
 		return 0; /* a callback of the application has used it */
-	if (known && connection->function < FN_AEAD_SEAL) { /* there, each direction has an object of its own */
+	if (connection->function < FN_AEAD_SEAL) { /* there, each direction has an object of its own */
 		key.ssl = known->ssl;
 		other = key.ssl && key.ssl != ssl ? bpf_map_lookup_elem(&connections, &key) : NULL;
 		key.ssl = ssl;

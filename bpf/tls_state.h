@@ -90,6 +90,7 @@ enum socket_flags {
 	SOCKET_ANNOUNCED = 4, /* the reader has its record */
 	SOCKET_CLOSING = 8,
 	SOCKET_BOUND = 16,    /* a connection is known to go through it */
+	SOCKET_TALKS = 32,    /* more was sent than a handshake sends */
 };
 
 struct tls_socket {
@@ -100,6 +101,7 @@ struct tls_socket {
 	__s32 fd;
 	__u32 flags;
 	__u32 looks; /* how often it was looked at what is sent */
+	__u64 sent_bytes; /* after the ClientHello, until it talks */
 };
 
 struct {

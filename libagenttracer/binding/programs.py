@@ -158,6 +158,7 @@ class Program:
             lambda: lib.bpf_program__attach_uprobe_opts(
                 self._live(), pid, os.fsencode(path), offset, options
             ),
+            cookie=cookie,
         )
 
     def attach_uretprobe(
@@ -261,7 +262,7 @@ class Program:
             raise BindingError("use", self.name, errno.EBADF, hint="its object has been closed")
         return self._pointer
 
-    def _attach(self, operation: str, target: str, call: Any) -> Link:
+    def _attach(self, operation: str, target: str, call: Any, *, cookie: int = 0) -> Link:
         start_log()
         pointer = call()
         error = ffi.errno if pointer == ffi.NULL else 0
@@ -272,7 +273,7 @@ class Program:
             return link
         if error in (errno.EPERM, errno.EACCES):
             raise MissingCapability(f"{operation} {target}", missing_for_bpf(), log)
-        if error in (errno.ENOTSUP, errno.EOPNOTSUPP) and "cookie" in log:
+        if error in (errno.ENOTSUP, errno.EOPNOTSUPP) and cookie:
             raise NotSupported("attach cookies", "5.15", error, log)
         raise AttachError(operation, f"{self.name} to {target}", error, log)
 

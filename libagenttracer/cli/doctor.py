@@ -15,7 +15,7 @@ from .. import __version__
 from ..runners.doctor import DoctorReport, doctor
 from ..system.launch import caller
 from .doctor_text import report_text
-from .live import handle_signals, check_times
+from .live import check_times, handle_signals
 
 __all__ = ["doctor_command"]
 

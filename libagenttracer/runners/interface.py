@@ -44,6 +44,13 @@ class LibraryTable:
         self.paths = paths or []
         self.indexed = indexed
 
+    def set(self, index: int, path: str) -> None:
+        """A library gets an index: a new one, or that of one that has gone."""
+        if index == len(self.paths):
+            self.paths.append(path)
+        else:
+            self.paths[index] = path
+
     def name(self, index: int) -> str:
         """The path of a library, "" where it is not known."""
         index &= _INDEX_MASK  # the other bits are flags

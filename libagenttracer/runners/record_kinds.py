@@ -44,6 +44,7 @@ class RecordKind(IntEnum):
     TLS_SOCKET = 17
     SSL_SOCKET = 18
     SOCKET_OVER = 19
+    SOCKET_TALKS = 20
 
 
 class SslFunction(IntEnum):

@@ -33,7 +33,7 @@ from .records import (
     TlsSocketRecord,
 )
 from .ssl_joining import Joiner
-from .ssl_losses import ConnectionState, LossTeller
+from .ssl_losses import ConnectionState, LossTeller, drop_idle
 from .ssl_sockets import Socket, SocketTable
 
 __all__ = ["SslDecoder"]
@@ -92,6 +92,7 @@ class SslDecoder:
             RecordKind.TLS_SOCKET: self._on_tls_socket,
             RecordKind.SSL_SOCKET: self._on_ssl_socket,
             RecordKind.SOCKET_OVER: self._on_socket_over,
+            RecordKind.SOCKET_TALKS: self._on_socket_talks,
         }
 
     def decode(self, view: memoryview, spans: Iterable[tuple[int, int]], position: int) -> list[Event]:
@@ -356,7 +357,7 @@ class SslDecoder:
             if item is None or connection.stream is not None:
                 return
             known = item.stream is not None
-            id_ = f"{record.tgid}-{record.socket:x}-{record.socket_ns:x}"
+            id_ = f"{record.tgid}-tcp-{record.socket_ns:x}"  # no address of the kernel in a recording
             released = self._joiner.bind(connection, item, id_)
             if known:  # the keys of the other direction have told it already
                 events += released
@@ -366,6 +367,13 @@ class SslDecoder:
         fields = _UNKNOWN_SOCKET if item is None else item.fields()
         events.append(SslConnection(*(*common, id_, *fields, _BINDINGS.get(record.binding, "object"))))
         events += released
+
+    def _on_socket_talks(
+        self, view: memoryview, offset: int, length: int, at: int, events: list[Event]
+    ) -> None:
+        record = SocketOverRecord.unpack_from(view, offset, length)
+        self._last_ns = record.time_ns
+        self._sockets.talks(record.socket, record.socket_ns)
 
     def _on_socket_over(
         self, view: memoryview, offset: int, length: int, at: int, events: list[Event]
@@ -391,14 +399,8 @@ class SslDecoder:
         connection = self._connections.get((tgid, ssl))
         if connection is None or connection.generation_ns != generation_ns:
             if len(self._connections) >= MAX_CONNECTIONS:
-                _drop_idle(self._connections)
+                drop_idle(self._connections)
             connection = ConnectionState(tgid, ssl, generation_ns)
             connection.used = self.records
             self._connections[tgid, ssl] = connection
         return connection
-
-
-def _drop_idle(table: dict[Any, Any]) -> None:
-    """Makes room: an eighth of the table, what has not been used for longest."""
-    for key in sorted(table, key=lambda key: table[key].used)[: len(table) // 8]:
-        del table[key]

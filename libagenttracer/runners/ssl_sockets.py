@@ -82,11 +82,21 @@ class SocketTable:
     def on_socket(self, record: Any) -> Socket:
         """Takes note of a `TlsSocketRecord`."""
         key = record.socket, record.socket_ns
-        item = self._sockets[key] = self._unasked[key] = Socket(record)
-        for table in (self._sockets, self._unasked):
-            if len(table) > self._max:
-                table.popitem(last=False)
+        item = self._sockets[key] = Socket(record)
+        if len(self._sockets) > self._max:
+            self._sockets.popitem(last=False)
+        if item.protocol != "tls":  # it began before, or its handshake cannot be told from the rest
+            self.talks(*key)
         return item
+
+    def talks(self, address: int, seen_ns: int) -> None:
+        """More than a handshake has gone through a socket: it can be asked for."""
+        item = self._sockets.get((address, seen_ns))
+        if item is None:
+            return
+        self._unasked[address, seen_ns] = item
+        if len(self._unasked) > self._max:
+            self._unasked.popitem(last=False)
 
     def get(self, address: int, seen_ns: int) -> Socket | None:
         """A socket; None if nothing is known of it."""
@@ -97,7 +107,7 @@ class SocketTable:
         return self._sockets.pop((address, seen_ns), None)
 
     def unasked(self, before_ns: int) -> list[Socket]:
-        """The sockets seen before this time that were not asked for yet, closed ones too; oldest first."""
+        """The sockets that talk, seen before this time and not asked for yet; closed ones too."""
         found = []
         while self._unasked:
             key, item = next(iter(self._unasked.items()))

@@ -10,6 +10,7 @@ import logging
 import struct
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..binding import Link, Object, Program, ProgramStats, supports_uprobe_multi
@@ -17,7 +18,7 @@ from ..binding.programs import close_links
 from ..errors import AgentTracerError, BindingError, LibraryError, NotSupported
 from ..locators.base import Found
 from ..system.discovery import Discovery
-from ..system.images import ImageFile
+from ..system.images import FileKey, ImageFile
 from ..system.locate_cache import LocateCache
 from ..system.notices import configure
 from ..system.processes import check_pid, check_pid_namespace, pids, process_names
@@ -36,6 +37,8 @@ __all__ = ["MAX_LIBRARIES", "SslSource"]
 MAX_LIBRARIES = 256
 _FIRST_LOOK_S = 30.0  # how long a start may wait for what named processes map
 _FIRST_LOOK_ALL_S = 5.0  # … and if nobody was named
+_INDEX_RESTS_S = 30.0
+_UNINDEXED = "calls are counted for all libraries together: this kernel (before 5.15) cannot tell them apart"
 logger = logging.getLogger("libagenttracer.ssl")
 
 
@@ -86,6 +89,10 @@ class SslSource:
         self.libraries = LibraryTable()
         self.notes: list[str] = []
         self._indexes: dict[tuple[int, int], int] = {}
+        self._free: deque[tuple[float, int]] = deque()  # indexes of images that have gone, and since when
+        self._past_hits: OrderedDict[FileKey, dict[str, int]] = OrderedDict()  # of these images
+        self._earlier_hits: dict[int, dict[str, int]] = {}  # what an index had counted before
+        self._failed: dict[str, BindingError] = {}
         self._links: dict[tuple[int, int], list[Link]] = {}
         self._lock = threading.Lock()  # of the objects and links: discovery attaches from threads of its own
         self._detached = False
@@ -175,6 +182,8 @@ class SslSource:
     def _object(self, name: str) -> Object:
         """A loaded object; the first one has the maps that the others share."""
         loaded = self._objects.get(name)
+        if name in self._failed:  # the verifier would take its time again
+            raise self._failed[name]
         if loaded is None:
             spec = self._tracking.join(open_object(name), *self._objects.values())
             for key, value in self._globals.items():
@@ -185,7 +194,11 @@ class SslSource:
                 }
                 for program in wanted:
                     spec.programs[program].use_uprobe_multi()
-            loaded = self._objects[name] = spec.load()
+            try:
+                loaded = self._objects[name] = spec.load()
+            except BindingError as error:
+                self._failed[name] = error
+                raise
         return loaded
 
     def _attach_image(self, image: ImageFile, found: list[Found]) -> None:
@@ -194,11 +207,7 @@ class SslSource:
         with self._lock:
             if self._detached:
                 return
-            index = len(self.libraries.paths)
-            if index >= MAX_LIBRARIES:
-                raise LibraryError(
-                    image.path, f"more than {MAX_LIBRARIES} libraries cannot be probed at once"
-                )
+            index = self._new_index(image.path)
             cookie = index | (0 if roles & END_ROLES else LIBRARY_ENDLESS)
             try:
                 links = self._attach_points(image.reach, found, cookie if self.libraries.indexed else 0)
@@ -208,12 +217,30 @@ class SslSource:
             place = image.key.device, image.key.inode
             self._links[place] = links
             self._indexes[place] = index
-            self.libraries.paths.append(image.path)
+            self.libraries.set(index, image.path)
         logger.debug("probing %s: %s", image.path, ", ".join(sorted(roles)))
 
+    def _new_index(self, path: str) -> int:
+        # records with an index that was used before are read by then
+        if self._free and time.monotonic() - self._free[0][0] > _INDEX_RESTS_S:
+            return self._free.popleft()[1]
+        index = len(self.libraries.paths)
+        if index >= MAX_LIBRARIES:
+            raise LibraryError(path, f"more than {MAX_LIBRARIES} files cannot be probed at once")
+        return index
+
     def _detach_image(self, image: ImageFile) -> None:
+        place = image.key.device, image.key.inode
         with self._lock:
-            close_links(self._links.pop((image.key.device, image.key.inode), []))
+            close_links(self._links.pop(place, []))
+            index = self._indexes.pop(place, None)
+            if index is None:
+                return
+            self._past_hits[image.key] = self._hits(index)
+            if len(self._past_hits) > MAX_LIBRARIES:
+                self._past_hits.popitem(last=False)
+            self._earlier_hits[index] = self._counted(index)
+            self._free.append((time.monotonic(), index))
 
     def _attach_points(self, path: str, found: list[Found], cookie: int) -> list[Link]:
         places: dict[Attachment, list[int]] = {}
@@ -269,17 +296,21 @@ class SslSource:
         """All images with TLS in them, or that could not be looked at, with the calls seen in each."""
         assert self._discovery is not None
         return [
-            coverage_of(seen, self._hits(self._index_of(seen)))
+            coverage_of(seen, self._hits_of(seen))
             for seen in self._discovery.report()
             if seen.results or (seen.reason and (seen.pids or self._given)) or seen.state == "searching"
         ]
 
-    def _index_of(self, seen: SeenImage) -> int | None:
-        return None if seen.key is None else self._indexes.get((seen.key.device, seen.key.inode))
+    def _hits_of(self, seen: SeenImage) -> dict[str, int]:
+        if seen.key is None:
+            return {}
+        index = self._indexes.get((seen.key.device, seen.key.inode))
+        return self._past_hits.get(seen.key, {}) if index is None else self._hits(index)
 
     def discovery_notes(self) -> list[str]:
         """What does not work here, and what was missed."""
-        return self.notes + (self._discovery.notes() if self._discovery is not None else [])
+        unindexed = [] if self.libraries.indexed else [_UNINDEXED]
+        return unindexed + self.notes + (self._discovery.notes() if self._discovery is not None else [])
 
     def connection_totals(self) -> Iterator[ConnectionTotals]:
         """The kernel's counts of all connections that it remembers."""
@@ -304,11 +335,19 @@ class SslSource:
             programs = [program for item in self._objects.values() for program in item.programs.values()]
             return {program.name: program.stats() for program in programs}
 
-    def _hits(self, index: int | None) -> dict[str, int]:
-        hits: dict[str, int] = {}
-        if index is None:
-            return hits
+    def _hits(self, index: int) -> dict[str, int]:
+        """Calls of a probed image, by function."""
+        before = self._earlier_hits.get(index, {})
+        counted = self._counted(index)
+        return {
+            name: count - before.get(name, 0)
+            for name, count in counted.items()
+            if count > before.get(name, 0)
+        }
+
+    def _counted(self, index: int) -> dict[str, int]:
         counters = self._objects["ssl"].maps["probe_hits"]
+        hits: dict[str, int] = {}
         for function in SslFunction:
             key = struct.pack("<I", (index if self.libraries.indexed else 0) * FUNCTION_SLOTS + function)
             count = sum(int.from_bytes(value, "little") for value in counters[key])

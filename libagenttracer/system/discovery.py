@@ -320,8 +320,10 @@ class Discovery:
                     waiting = self._waiting.setdefault(pid, _Waiting(pid))
                     waiting.keys |= keys
                     self._heed(self._notices.read())
-        if self._round % _CHECK_PROBED_EVERY == 0 and self._surveyor.check_probed():
-            self._looked.clear()
+        if self._round % _CHECK_PROBED_EVERY == 0:
+            if self._surveyor.check_probed():
+                self._looked.clear()
+            self._surveyor.drop_deleted()
         if self._holder is not None:  # whose notice was lost
             for pid in self._holder.held():
                 if pid not in self._waiting:

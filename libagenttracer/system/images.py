@@ -108,6 +108,10 @@ class ImageFile:
         status = os.fstat(self.fd)
         return (status.st_size, status.st_mtime_ns) != (self.size_bytes, self.modified_ns)
 
+    def is_deleted(self) -> bool:
+        """Whether it has no name any more."""
+        return not os.fstat(self.fd).st_nlink
+
     def read(self, size: int = -1, offset: int = 0) -> bytes:
         """Bytes of it, all by default; fewer if it ends before.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -56,6 +57,10 @@ class SeenImage:
         """A process maps it."""
         if pid and len(self.pids) < MAX_PIDS:
             self.pids.add(pid)
+
+    def may_be_mapped(self) -> bool:
+        """Whether one of the processes that were seen to map it still runs, as far as is known."""
+        return len(self.pids) >= MAX_PIDS or any(os.path.exists(f"/proc/{pid}") for pid in self.pids)
 
     def copy(self) -> SeenImage:
         """As it is now, without the open file."""

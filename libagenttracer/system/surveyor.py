@@ -64,6 +64,7 @@ class Surveyor:
         self._seen: dict[FileKey, SeenImage] = {}
         self._unopened: dict[tuple[int, int, str], SeenImage] = {}
         self._probed: dict[tuple[int, int], SeenImage] = {}  # by device and inode: a probe sits on the inode
+        self._unused: set[int] = set()
         self._searches: dict[FileKey, float] = {}  # since when
         self._workers: set[subprocess.Popen[bytes]] = set()
         self._attaching = threading.Lock()
@@ -256,14 +257,36 @@ class Surveyor:
             if image is None or not image.changed():
                 return False
         logger.warning("%s was written over while it was probed: its probes are removed", seen.path)
+        self._drop(seen, image)
+        with self._lock:
+            self._seen = {key: other for key, other in self._seen.items() if other is not seen}
+        return True
+
+    def _drop(self, seen: SeenImage, image: ImageFile) -> None:
         if self._detach is not None:
             with self._attaching:
                 self._detach(image)
         with self._lock:
             self._probed.pop((image.key.device, image.key.inode), None)
-            self._seen = {key: other for key, other in self._seen.items() if other is not seen}
+            seen.state = "not probed"
             seen.release()
-        return True
+
+    def drop_deleted(self) -> None:
+        """Removes the probes of deleted files once the processes that map them have ended.
+
+        Else an agent that builds programs would fill the disk: an open file keeps its space.
+        """
+        with self._lock:
+            probed = list(self._probed.values())
+        deleted = [
+            seen
+            for seen in probed
+            if (image := seen.image) is not None and image.is_deleted() and not seen.may_be_mapped()
+        ]
+        for seen in deleted:
+            if id(seen) in self._unused and (image := seen.image) is not None:  # and so the time before
+                self._drop(seen, image)
+        self._unused = {id(seen) for seen in deleted}
 
     def _forget_some(self) -> None:
         """Makes room: what has nothing to probe can be looked at again."""

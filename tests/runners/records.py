@@ -62,6 +62,7 @@ __all__ = [
     "shell_line",
     "signal",
     "socket_over",
+    "socket_talks",
     "ssl_socket",
     "tls_socket",
     "totals",
@@ -404,11 +405,16 @@ def ssl_socket(binding: int = Binding.inside_call, **changes: int) -> bytes:
     return raw
 
 
-def socket_over(**changes: int) -> bytes:
+def socket_talks(**changes: int) -> bytes:
+    """More than a handshake has gone through a socket."""
+    return socket_over(RecordKind.SOCKET_TALKS, **changes)
+
+
+def socket_over(kind: RecordKind = RecordKind.SOCKET_OVER, **changes: int) -> bytes:
     """A socket is closed."""
     raw: bytes = socket_over_record.build(
         {
-            "header": header(RecordKind.SOCKET_OVER, **changes),
+            "header": header(kind, **changes),
             "socket": changes.get("socket", SOCKET),
             "socket_ns": changes.get("socket_ns", SOCKET_NS),
         }

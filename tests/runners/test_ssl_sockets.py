@@ -22,6 +22,7 @@ from .records import (
     only_data,
     process,
     socket_over,
+    socket_talks,
     ssl_socket,
     tls_socket,
     totals,
@@ -92,6 +93,7 @@ def test_the_same_socket_address_at_another_time_is_another_socket() -> None:
 def test_a_process_of_which_nothing_is_seen_is_told_once() -> None:
     bench = Bench()
     bench.feed(process(), tls_socket(RECORDED["go"]), tls_socket(RECORDED["go"], socket=SOCKET + 8))
+    bench.feed(socket_talks(), socket_talks(socket=SOCKET + 8))
     assert bench.settle() == []  # it may still come
     bench.feed(process(tgid=101, tid=101, time_ns=UNSEEN_AFTER_NS + 2_000_000))
     bench.feed(tls_socket(tgid=101, tid=101, socket=1, time_ns=UNSEEN_AFTER_NS + 2_000_000))
@@ -116,7 +118,13 @@ def test_quic_is_named_whatever_else_is_seen() -> None:
 
 def test_a_process_of_which_something_is_seen_is_not_told() -> None:
     bench = Bench()
-    bench.feed(process(), tls_socket(RECORDED["go"]), data(b"x", index=0, offset=0))
+    bench.feed(process(), tls_socket(RECORDED["go"]), socket_talks(), data(b"x", index=0, offset=0))
+    assert bench.settle(final=True) == []
+
+
+def test_a_handshake_that_fails_says_nothing_that_could_be_seen() -> None:
+    bench = Bench()
+    bench.feed(process(), tls_socket(RECORDED["go"]), socket_over())
     assert bench.settle(final=True) == []
 
 
@@ -231,7 +239,7 @@ def test_nothing_waits_for_others_to_say_something() -> None:
     (given,) = only_data(bench.settle(now_ns=HOLD_NS + 1))
     assert given.payload == b"hi"
     bench = Bench()
-    bench.feed(process(), tls_socket(RECORDED["curl"], time_ns=0))
+    bench.feed(process(), tls_socket(RECORDED["curl"], time_ns=0), socket_talks(time_ns=0))
     assert bench.settle(now_ns=UNSEEN_AFTER_NS) == []
     (told,) = bench.settle(now_ns=UNSEEN_AFTER_NS + 1)
     assert isinstance(told, SslUnseen)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,32 @@ def test_a_file_that_is_written_over_loses_its_probes(tmp_path: Path) -> None:
         discovery.look_at(pid)
         until(lambda: dropped == [str(library)])
         until(lambda: attached.calls.count(str(library)) == 2)
+
+
+def test_a_deleted_file_is_let_go_when_nobody_maps_it_any_more(tmp_path: Path) -> None:
+    library = tls_library(tmp_path)
+    dropped: list[str] = []
+
+    def detach(image: ImageFile) -> None:
+        dropped.append(image.path)
+
+    with ExitStack() as stack:
+        pid = stack.enter_context(mapper(library))
+        with looking(pid, detach=detach) as (discovery, _):
+            assert discovery.settle(10)
+            assert seen(discovery, library).state == "probed"
+            library.unlink()
+            for _again in range(3):
+                discovery._surveyor.drop_deleted()
+            assert dropped == []  # it is still mapped
+            stack.close()
+            discovery._surveyor.drop_deleted()
+            assert dropped == []  # the first time may be too early
+            discovery._surveyor.drop_deleted()
+            assert dropped == [str(library)]
+            assert seen(discovery, library).state == "not probed"
+            open_files = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+            assert not [path for path in open_files if str(library) in path]
 
 
 def test_reasons(tmp_path: Path) -> None:
