@@ -134,7 +134,7 @@ def _library(library: LibraryCoverage, subject: Subject) -> Iterator[str]:
 
 def _stack(stack: StackCoverage, subject: Subject) -> Iterator[str]:
     at = " " * 9
-    kind = f"{stack.stack} {stack.version}".strip()
+    kind = stack.title
     if stack.reason:
         # what there is to do about it stands under the verdict
         why = "cannot be probed" if stack.reason in subject.verdict else stack.reason

@@ -150,7 +150,7 @@ def _library_lines(item: LibraryCoverage) -> list[str]:
 
 
 def _named(item: LibraryCoverage) -> str:
-    stacks = [f"{stack.stack} {stack.version}".strip() for stack in item.stacks if not stack.reason]
+    stacks = [stack.title for stack in item.stacks if not stack.reason]
     return f"{item.path} ({'; '.join(stacks)})" if stacks else item.path
 
 

@@ -140,7 +140,7 @@ def _endpoint_notes(endpoints: EndpointFilter) -> list[str]:
     if not endpoints.filtered:
         return []
     unknown = f", {endpoints.unknown} as it is not known where they went" if endpoints.unknown else ""
-    return [f"{endpoints.filtered} events were left out by --port or --host{unknown}"]
+    return [f"events left out by --port or --host: {endpoints.filtered}{unknown}"]
 
 
 def _announcement(runner: Runner) -> str:

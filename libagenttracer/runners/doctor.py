@@ -254,7 +254,7 @@ def _command(
         return subject
     subject.exit_status = runner.exit_status
     subject.libraries = [item for item in runner.stats.libraries if item.stacks or item.problem != NOT_ELF]
-    subject.notes += runner.stats.notes
+    subject.notes += [note for note in runner.stats.notes if not note.startswith("warning: ")]
     subject.traced = True
     tally.tell(subject, None)
     if not subject.libraries:
@@ -283,7 +283,8 @@ def _watch(subjects: list[Subject], for_s: float, started: Callable[[SslRunner],
         # what was found in the meantime comes first: it has hits
         paths = {item.path for item in live}
         subject.libraries = live + [item for item in subject.libraries if item.path not in paths]
-        subject.notes += stats.notes
+        # what was not seen stands below the process that it is about
+        subject.notes += [note for note in stats.notes if not note.startswith("warning: ")]
         subject.traced = True
         tally.tell(subject, pid)
 

@@ -83,6 +83,12 @@ class StackCoverage:
     reason: str = ""
     advice: str = ""
 
+    @property
+    def title(self) -> str:
+        """What it is called, for people: "openssl 3.0.17", "go1.22.3"."""
+        named = self.version.startswith(self.stack)
+        return self.version if named else f"{self.stack} {self.version}".rstrip()
+
 
 @dataclass
 class LibraryCoverage:

@@ -22,7 +22,7 @@ DEFAULT_RING_BYTES = 64 << 20  # docs/performance.md says why
 
 
 class SslRunner(Runner):
-    """Traces what processes send and receive through OpenSSL.
+    """Traces what processes send and receive inside TLS.
 
     Args:
         pid: one process, or several.

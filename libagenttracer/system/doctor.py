@@ -50,7 +50,7 @@ _CAPABILITIES = (
     ("CAP_DAC_READ_SEARCH", 2, "executables and tracefs files that only root may read are not read", False),
     ("CAP_KILL", 5, "with --as, the command is not held while its program is looked at", False),
     ("CAP_SYS_NICE", 23, "the tracer's own priority cannot be raised: under load it loses more", False),
-    ("CAP_SYS_ADMIN", 21, "nothing but what those that it stands for are needed for", False),
+    ("CAP_SYS_ADMIN", 21, "nothing, where the finer ones above are held", False),
 )
 _STANDS_FOR = {  # what has the same effect
     "CAP_BPF": ("CAP_SYS_ADMIN",),
