@@ -1,7 +1,8 @@
-"""The report: `python -m benchmarks [cost] [loss] [kernel] [process] [decoding]` (as root).
+"""The report: `python -m benchmarks [cost] [loss] [kernel] [sockets] [process] [decoding]` (as root).
 
 cost     CPU time of the traced program for a pair of SSL_write and SSL_read: untraced, empty probes, traced
 loss     from which rate on records are lost, with default settings
+sockets  what it costs others that sockets are followed
 kernel   how long the programs themselves run, by the kernel's own statistics
 decoding what decoding HTTP, SSE and calls of models costs (needs no root)
 process  processes, files and sockets: programs in the kernel, what all others pay, whole jobs
@@ -23,7 +24,7 @@ from typing import Any
 from libagenttracer import SslRunner
 from libagenttracer.binding import enable_program_stats
 
-from . import decoding, process
+from . import decoding, process, sockets
 from .workload import build_program, empty_probes, run, traced
 
 ROUNDS = 5
@@ -108,6 +109,9 @@ class Report:
     def decoding(self) -> None:
         decoding.report()
 
+    def sockets(self) -> None:
+        sockets.report()
+
     def _arguments(self, size: int, count: int, rate: int) -> list[str]:
         bio = ["--bio-bytes", "2M"] if size > 65536 else []
         return ["--size", str(size), "--count", str(count), "--rate", str(rate), "--no-hash", "--text", *bio]
@@ -126,8 +130,9 @@ class Report:
 
 def main() -> int:
     """The command line."""
-    chosen = sys.argv[1:] or ["cost", "kernel", "loss", "process", "decoding"]
-    if not set(chosen) <= {"cost", "kernel", "loss", "process", "decoding"}:
+    parts = ["cost", "kernel", "loss", "sockets", "process", "decoding"]
+    chosen = sys.argv[1:] or parts
+    if not set(chosen) <= set(parts):
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         report = Report(Path(folder))

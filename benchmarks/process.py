@@ -107,6 +107,8 @@ def kernel_of_calls(calls: Path, folder: Path) -> None:
         traced_ns, said = _traced_ns(command, output)
         with _statistics():
             programs, lost = _programs_of(["sh", "-c", f"exec {shlex.join(command)} >/dev/null"], None)
+        if program not in programs:
+            sys.exit("this part needs tracefs: mount -t tracefs tracefs /sys/kernel/tracing")
         stats = programs[program]
         lost_both = "some" if lost or "lost: nothing" not in said else "none"
         print(

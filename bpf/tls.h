@@ -221,19 +221,20 @@ __noinline int send_chunk(void)
 	return done + take < total;
 }
 
-/* Ties a connection to the socket that the call used, or that its thread used next to the call. */
-static __always_inline void find_socket(struct thread_state *thread, struct frame *frame, struct connection *connection,
+/* Ties a connection to the socket that the call used, or that its thread used next to it. True: something may have changed. */
+static __always_inline bool find_socket(struct thread_state *thread, struct frame *frame, struct connection *connection,
 					bool written, __u64 total)
 {
 	if (!sockets_followed || (FUNCTION(frame->function & (FN_COUNT - 1)) & GO_FUNCTIONS))
-		return;
+		return false;
 	if (frame->socket) {
-		if (connection->socket != frame->socket)
-			bind_socket(frame->ssl, frame->socket, BOUND_INSIDE);
-		return;
+		if (connection->socket == frame->socket)
+			return false;
+		bind_socket(frame->ssl, frame->socket, BOUND_INSIDE);
+		return true;
 	}
 	if (connection->binding >= BOUND_INSIDE)
-		return;
+		return false;
 	if (written || is_handshake(frame->function)) {
 		if (thread->written_ssl != frame->ssl) {
 			thread->written_mixed = thread->written_ssl != 0;
@@ -242,12 +243,13 @@ static __always_inline void find_socket(struct thread_state *thread, struct fram
 		}
 		thread->written_bytes += total;
 	}
-	if (!written && thread->received_socket &&
-	    (!thread->received_ssl || thread->received_ssl == frame->ssl)) {
-		thread->received_ssl = frame->ssl;
-		if (connection->socket != thread->received_socket && !thread->received_mixed)
-			bind_socket(frame->ssl, thread->received_socket, BOUND_RECEIVED);
-	}
+	if (written || !thread->received_socket || (thread->received_ssl && thread->received_ssl != frame->ssl))
+		return false;
+	thread->received_ssl = frame->ssl;
+	if (connection->socket == thread->received_socket || thread->received_mixed)
+		return false;
+	bind_socket(frame->ssl, thread->received_socket, BOUND_RECEIVED);
+	return true;
 }
 
 /* Copies the finished call aside, with its place in the connection. `late`: if it is new, it is not the first. */
@@ -269,8 +271,8 @@ static __always_inline struct connection *begin_transfer(struct thread_state *th
 	transfer->generation_ns = 0;
 	if (connection) {
 		connection->function = frame->function;
-		find_socket(thread, &transfer->frame, connection, written, total);
-		connection = bpf_map_lookup_elem(&connections, &key); /* the verifier has forgotten it */
+		if (find_socket(thread, &transfer->frame, connection, written, total))
+			connection = bpf_map_lookup_elem(&connections, &key); /* it may be another generation's */
 	}
 	if (connection) {
 		transfer->generation_ns = connection->generation_ns;

@@ -161,17 +161,26 @@ static __always_inline void on_socket(__u64 socket, __s64 bytes, bool sent)
 	}
 }
 
+/* Before anything else, as it costs nothing here: most sockets are of other families. */
+static __always_inline bool is_inet(__u64 *ctx)
+{
+	__u16 family = ((struct sock *)ctx[0])->__sk_common.skc_family;
+
+	return family == AF_INET || family == AF_INET6;
+}
+
 SEC("tp_btf/sock_send_length")
 int socket_sent(__u64 *ctx)
 {
-	on_socket(argument(ctx, 0), (__s32)ctx[1], true);
+	if (is_inet(ctx))
+		on_socket(argument(ctx, 0), (__s32)ctx[1], true);
 	return 0;
 }
 
 SEC("tp_btf/sock_recv_length")
 int socket_received(__u64 *ctx)
 {
-	if (!(ctx[2] & MSG_PEEK))
+	if (is_inet(ctx) && !(ctx[2] & MSG_PEEK))
 		on_socket(argument(ctx, 0), (__s32)ctx[1], false);
 	return 0;
 }

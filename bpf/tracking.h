@@ -114,13 +114,44 @@ static __always_inline bool process_matches(struct task_struct *leader, __u32 tg
 	return ((filter_flags & FILTER_COMMS) && comm_matches(leader)) || current_in_cgroup();
 }
 
+/* As comm_matches(), where pointers can be followed without a helper for each step (Linux 5.11). */
+static __always_inline bool comm_matches_directly(struct task_struct *leader)
+{
+	char name[COMM_BYTES] = {};
+
+	bpf_probe_read_kernel_str(name, sizeof(name), leader->comm);
+	if (bpf_map_lookup_elem(&filter_comms, name))
+		return true;
+	if (!(filter_flags & FILTER_EXE))
+		return false;
+	__builtin_memset(name, 0, sizeof(name));
+	/* a step from nowhere gives nothing: kernel threads have no program */
+	bpf_probe_read_kernel_str(name, sizeof(name), leader->mm->exe_file->f_path.dentry->d_name.name);
+	return bpf_map_lookup_elem(&filter_comms, name) != NULL;
+}
+
+/* Every call of every process that is not wanted pays for this. */
 static __always_inline bool current_matches(__u64 pid_tgid, __u64 *start_ns)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	struct task_struct *leader;
+	__u32 tgid = pid_tgid >> 32;
 
-	*start_ns = BPF_CORE_READ(leader, start_boottime);
-	return process_matches(leader, pid_tgid >> 32, *start_ns, (__u32)bpf_get_current_uid_gid());
+	if (!bpf_core_enum_value_exists(enum bpf_func_id___probe, BPF_FUNC_get_current_task_btf___probe)) {
+		leader = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader);
+		*start_ns = BPF_CORE_READ(leader, start_boottime);
+		return process_matches(leader, tgid, *start_ns, (__u32)bpf_get_current_uid_gid());
+	}
+	leader = bpf_get_current_task_btf()->group_leader;
+	*start_ns = leader->start_boottime;
+	if (ignored_tgid && tgid == ignored_tgid)
+		return false;
+	if ((filter_flags & FILTER_UID) && (__u32)bpf_get_current_uid_gid() != filter_uid)
+		return false;
+	if (!(filter_flags & (FILTER_PIDS | FILTER_COMMS | FILTER_CGROUP)))
+		return true;
+	if ((filter_flags & (FILTER_PIDS | FILTER_DESCENDANTS)) && is_marked(tgid, *start_ns))
+		return true;
+	return ((filter_flags & FILTER_COMMS) && comm_matches_directly(leader)) || current_in_cgroup();
 }
 
 /* Reads what a process record tells, and its paths: executable, working directory, file name. */
