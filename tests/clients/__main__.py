@@ -82,7 +82,8 @@ class Table:
             if path in verdict.libraries
             for stack in found.split("; ")
         ]
-        own = [stack for stack in stacks if stack.split()[0] == client.stack]
+        # "openssl 3.0.17", "go1.27.3"
+        own = [stack for stack in stacks if stack.split()[0].rstrip("0123456789.") == client.stack]
         if stacks and not own:
             verdict.problems.append(f"it is {client.stack}, not {', '.join(stacks)}")
         result = "FAILED" if verdict.problems else "ok"
