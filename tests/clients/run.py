@@ -227,6 +227,8 @@ class _Work:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         assert process.stderr is not None
         said = process.stderr.readline()
+        while "looking for TLS" in said:  # a long search; it is not ready before that ends
+            said = process.stderr.readline()
         try:
             if not said.startswith("tracing "):
                 self.problem = f"the tracer says: {said.strip()}"
