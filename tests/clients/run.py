@@ -148,7 +148,10 @@ class _Work:
         # A Python finds its virtual environment by the folder that it is called in.
         link = (program.parent if "python" in program.name else self.folder) / name
         link.unlink(missing_ok=True)
-        link.symlink_to(program.name if link.parent == program.parent else program)
+        if program.name == "node":  # it renames its first thread, so the file itself must have the name
+            link.hardlink_to(program.resolve())
+        else:
+            link.symlink_to(program.name if link.parent == program.parent else program)
         try:
             with self._tracer("-c", name) as tracer, self._started([str(link), *command[1:]]) as process:
                 began_s = time.monotonic()
