@@ -57,11 +57,12 @@ def test_failed_start_leaves_nothing_behind(tmp_path: Path) -> None:
         os.waitpid(-1, os.WNOHANG)  # the command that never ran is gone
 
 
-def test_attach_takes_less_than_a_second() -> None:
+def test_attaching_does_not_wait_for_anything() -> None:
     trace_ssl(pid=os.getpid()).close()  # imports are not attaching
     began_s = time.monotonic()
     with trace_ssl(pid=os.getpid()):
-        assert time.monotonic() - began_s < 1
+        # a second is usual where three kinds of libraries are; what it would wait for are 5 s and 30 s
+        assert time.monotonic() - began_s < 5
 
 
 def test_asynchronous_iteration(tls_pair: Path) -> None:
