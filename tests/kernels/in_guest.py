@@ -24,6 +24,7 @@ from tests.workloads.server import Connection, LocalServer
 
 RESULTS = Path(os.environ["RESULTS"])
 SSL = ["ssl", "-v", "--format", "json"]
+KERNEL = tuple(int(part) for part in platform.release().split(".")[:2])
 BODY = json.dumps(
     {"model": "local", "stream": True, "messages": [{"role": "user", "content": "Which kernel — ü?"}]},
     ensure_ascii=False,
@@ -38,7 +39,8 @@ def expect_client(
     expect("bytes sent", one.sent, log.received)
     expect("bytes received", one.received, log.sent)
     expect("comm", one.comm, comm)
-    expect("library", Path(one.library).name, "libssl.so.3")
+    # before 5.15 a probe cannot say in which of several libraries it is
+    expect("library", Path(one.library).name, "libssl.so.3" if KERNEL >= (5, 15) else "")
     if pid is not None:
         expect("pid", one.pid, pid)
 
